@@ -11,6 +11,10 @@
 
 #include "loop.h"
 
+/*
+ * A descriptor that its owner closes in full ends the channel on the other side at once, after what was written to it before. Where the other side takes
+ * none of that for 5 s, the rest is lost: whoever wants all of it delivered half-closes and waits.
+ */
 enum { MUX_CHANNELS_MAX = 1024, MUX_DATA_MAX = 32768, MUX_WINDOW = 262144 };
 
 struct mux;
@@ -27,7 +31,10 @@ struct mux_ops {
 struct mux *mux_new(struct loop *loop, const struct mux_ops *ops, void *arg); /* NULL: out of memory */
 void mux_free(struct mux *mux);
 
-/* Takes the link (non-blocking; stays the caller's to close, after down) into use and sends HELLO. 0 or -errno. */
+/*
+ * Takes the link (non-blocking; stays the caller's to close, after down) into use. The host sends HELLO, the guest waits for it and answers.
+ * SIGPIPE must be ignored by the caller. 0 or -errno.
+ */
 int mux_attach(struct mux *mux, int link_fd);
 
 /* Host: asks for a channel to port for fd; connected() tells. Queued until the guest's HELLO was seen. 0 or -errno (-ENOBUFS: too many channels). */

@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "mux_internal.h"
+
+enum {
+	CREDIT_STEP = MUX_WINDOW / 4, /* returned in steps this large: few frames, and the sender never runs dry */
+	LINGER_MS = 5000,             /* how long data between two ends of which one is gone may wait without progress */
+};
+
+struct channel *channel_find(struct mux *mux, uint32_t id)
+{
+	struct channel *ch;
+
+	LIST_FOREACH(ch, &mux->buckets[id % MUX_BUCKETS], bucket)
+		if (ch->id == id)
+			return ch;
+	return NULL;
+}
+
+struct channel *channel_new(struct mux *mux, int fd, uint32_t id, enum channel_state state)
+{
+	struct channel *ch;
+
+	if (mux->count >= MUX_CHANNELS_MAX)
+		return NULL;
+	ch = calloc(1, sizeof(*ch));
+	if (ch == NULL)
+		return NULL;
+	ch->mux = mux;
+	ch->watch.fd = -1;
+	ch->fd = fd;
+	ch->id = id;
+	ch->state = state;
+	ch->send_credit = ch->recv_credit = MUX_WINDOW;
+	TAILQ_INSERT_TAIL(&mux->channels, ch, all);
+	LIST_INSERT_HEAD(&mux->buckets[id % MUX_BUCKETS], ch, bucket);
+	mux->count++;
+	return ch;
+}
+
+void channel_ready(struct channel *ch, unsigned due)
+{
+	ch->due |= due;
+	if (ch->in_turn)
+		return;
+	ch->in_turn = true;
+	TAILQ_INSERT_TAIL(&ch->mux->turns, ch, turn);
+	mux_kick(ch->mux);
+}
+
+static void channel_unready(struct channel *ch)
+{
+	if (ch->in_turn)
+		TAILQ_REMOVE(&ch->mux->turns, ch, turn);
+	ch->in_turn = false;
+	ch->due = 0;
+}
+
+/* From now on nothing may be sent for it. */
+static void channel_detach(struct channel *ch)
+{
+	if (ch->state == OVER)
+		return;
+	channel_unready(ch);
+	LIST_REMOVE(ch, bucket);
+	ch->state = OVER;
+}
+
+void channel_free(struct channel *ch)
+{
+	struct mux *mux = ch->mux;
+	bool ours = ch->state == OPENED || ch->state == OVER;
+
+	channel_detach(ch);
+	loop_disarm(mux->loop, &ch->linger);
+	loop_del(mux->loop, &ch->watch);
+	if (ours)
+		close(ch->fd);
+	buf_free(&ch->queue);
+	TAILQ_REMOVE(&mux->channels, ch, all);
+	mux->count--;
+	free(ch);
+}
+
+static void channel_reset(struct channel *ch)
+{
+	if (ch->state == OPENED)
+		mux_reset(ch->mux, ch->id);
+	channel_free(ch);
+}
+
+static void linger_expired(struct loop *loop, struct timer *timer)
+{
+	(void)loop;
+	channel_reset(container_of(timer, struct channel, linger));
+}
+
+static void channel_linger(struct channel *ch)
+{
+	loop_arm(ch->mux->loop, &ch->linger, LINGER_MS, linger_expired);
+}
+
+/* The descriptor takes nothing any more. */
+static void channel_gone(struct channel *ch)
+{
+	if (ch->gone)
+		return;
+	ch->gone = true;
+	buf_free(&ch->queue);
+	if (ch->state == OVER || ch->ended) {
+		channel_reset(ch);
+		return;
+	}
+	ch->readable = true;
+	channel_ready(ch, 0);
+}
+
+/* Nothing more travels; what is queued still goes to the descriptor. */
+static void channel_over(struct channel *ch)
+{
+	channel_detach(ch);
+	if (ch->gone || buf_len(&ch->queue) == 0)
+		channel_free(ch);
+}
+
+void channel_peer_reset(struct channel *ch)
+{
+	channel_linger(ch);
+	channel_over(ch);
+}
+
+/* Passes the other side's EOF on, once all before it is delivered. */
+static void channel_shut(struct channel *ch)
+{
+	if (!ch->peer_ended || ch->shut || ch->gone || buf_len(&ch->queue) > 0)
+		return;
+	ch->shut = true;
+	shutdown(ch->fd, SHUT_WR);
+}
+
+void channel_peer_eof(struct channel *ch)
+{
+	ch->peer_ended = true;
+	channel_shut(ch);
+	if (ch->ended)
+		channel_over(ch);
+}
+
+static void channel_consumed(struct channel *ch, size_t n)
+{
+	ch->unreturned += (uint32_t)n;
+	if (ch->state == OPENED && !ch->peer_ended && ch->unreturned >= CREDIT_STEP)
+		channel_ready(ch, DUE_CREDIT);
+}
+
+/* How much the descriptor took, or -1 when it is gone. */
+static ssize_t channel_send(struct channel *ch, const uint8_t *data, size_t len)
+{
+	ssize_t n = send(ch->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (n >= 0)
+		return n;
+	if (errno == EAGAIN || errno == EINTR)
+		return 0;
+	channel_gone(ch);
+	return -1;
+}
+
+static void channel_flush(struct channel *ch)
+{
+	ssize_t n;
+
+	if (buf_len(&ch->queue) == 0)
+		return;
+	n = channel_send(ch, buf_head(&ch->queue), buf_len(&ch->queue));
+	if (n < 0)
+		return;
+	buf_consume(&ch->queue, (size_t)n);
+	channel_consumed(ch, (size_t)n);
+	if (n > 0 && ch->linger.due_ms != 0)
+		channel_linger(ch);
+	channel_shut(ch);
+	if (ch->state == OVER && buf_len(&ch->queue) == 0)
+		channel_free(ch);
+}
+
+void channel_deliver(struct channel *ch, const uint8_t *data, size_t len)
+{
+	ssize_t n = 0;
+
+	if (ch->gone)
+		return;
+	if (buf_len(&ch->queue) == 0)
+		n = channel_send(ch, data, len);
+	if (n < 0)
+		return;
+	if (buf_append(&ch->queue, data + n, len - (size_t)n, MUX_WINDOW) < 0)
+		channel_reset(ch);
+	else
+		channel_consumed(ch, (size_t)n);
+}
+
+static void channel_event(struct loop *loop, struct watch *watch, uint32_t events)
+{
+	struct channel *ch = container_of(watch, struct channel, watch);
+
+	(void)loop;
+	/* Once our own side is shut down, EPOLLHUP says no more than the end of input does. */
+	if ((events & EPOLLERR) || ((events & EPOLLHUP) && !ch->shut)) {
+		channel_gone(ch);
+		return;
+	}
+	if ((events & ~(uint32_t)EPOLLOUT) && ch->state == OPENED && !ch->ended) {
+		ch->readable = true;
+		channel_ready(ch, 0);
+	}
+	if (events & EPOLLOUT)
+		channel_flush(ch);
+}
+
+/* From here on the descriptor is the channel's. 0 or -errno. */
+int channel_open(struct channel *ch)
+{
+	ch->state = OPENED;
+	return loop_add(ch->mux->loop, &ch->watch, ch->fd, EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, channel_event);
+}
+
+/* Data waits in the descriptor for credit. When its owner is gone it does not wait for ever. */
+static void channel_stalled(struct channel *ch)
+{
+	uint8_t byte;
+
+	if (!ch->gone)
+		return;
+	if (recv(ch->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+		channel_reset(ch);
+	else if (ch->linger.due_ms == 0)
+		channel_linger(ch);
+}
+
+/* Reads straight into the link's output, behind the room for the header. */
+static void channel_read(struct channel *ch)
+{
+	struct mux *mux = ch->mux;
+	size_t want = mux_room(mux) - MUX_HEADER;
+	ssize_t n;
+
+	if (want > MUX_DATA_MAX)
+		want = MUX_DATA_MAX;
+	if (want > ch->send_credit)
+		want = ch->send_credit;
+	if (want == 0) {
+		channel_stalled(ch);
+		return;
+	}
+	n = recv(ch->fd, mux->out + mux->out_end + MUX_HEADER, want, MSG_DONTWAIT);
+	if (n > 0) {
+		mux_put(mux, FRAME_DATA, ch->id, (uint32_t)n);
+		mux->out_end += (size_t)n;
+		ch->send_credit -= (uint32_t)n;
+		loop_disarm(mux->loop, &ch->linger);
+		channel_ready(ch, 0);
+	} else if (n == 0 && !ch->gone) {
+		mux_put(mux, FRAME_EOF, ch->id, 0);
+		ch->ended = true;
+		if (ch->peer_ended)
+			channel_over(ch);
+	} else if (n < 0 && (errno == EAGAIN || errno == EINTR) && !ch->gone) {
+		ch->readable = false;
+	} else {
+		channel_reset(ch);
+	}
+}
+
+void channel_turn(struct channel *ch)
+{
+	struct mux *mux = ch->mux;
+	unsigned due = ch->due;
+
+	channel_unready(ch);
+	if (due & DUE_OPEN) {
+		mux_put(mux, FRAME_OPEN, ch->id, ch->port);
+		ch->state = OPENING;
+	}
+	if (due & DUE_ACCEPT)
+		mux_put(mux, FRAME_ACCEPT, ch->id, 0);
+	if ((due & DUE_CREDIT) && !ch->gone && !ch->peer_ended) {
+		mux_put(mux, FRAME_CREDIT, ch->id, ch->unreturned);
+		ch->recv_credit += ch->unreturned;
+		ch->unreturned = 0;
+	}
+	if (ch->state == OPENED && ch->readable && !ch->ended)
+		channel_read(ch);
+}

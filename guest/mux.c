@@ -70,12 +70,15 @@ static struct channel *first_dropped(struct mux *mux, bool waiting_too)
 	struct channel *ch;
 
 	TAILQ_FOREACH(ch, &mux->channels, all)
-		if (waiting_too || ch->state != WAITING)
+		if (ch->state != OVER && (waiting_too || ch->state != WAITING))
 			return ch;
 	return NULL;
 }
 
-/* What still waits for its OPEN survives a new beginning, but not the loss of the link. */
+/*
+ * What still waits for its OPEN survives a new beginning, but not the loss of the link. What has arrived for a descriptor that is slow to take it is
+ * still delivered in any case: the last words of a guest would be lost otherwise.
+ */
 static void mux_drop(struct mux *mux, bool waiting_too)
 {
 	struct channel *ch;
@@ -87,7 +90,7 @@ static void mux_drop(struct mux *mux, bool waiting_too)
 		if (ch->state == WAITING || ch->state == OPENING)
 			mux_refuse(mux, ch);
 		else
-			channel_free(ch);
+			channel_peer_reset(ch);
 	}
 }
 
@@ -395,6 +398,11 @@ void mux_free(struct mux *mux)
 		channel_free(ch);
 	loop_del(mux->loop, &mux->link);
 	free(mux);
+}
+
+unsigned mux_channels(const struct mux *mux)
+{
+	return mux->count;
 }
 
 int mux_attach(struct mux *mux, int link_fd)

@@ -24,7 +24,7 @@ struct mux_ops {
 	int (*accept)(void *arg, uint32_t port);
 	/* Host: the channel asked for with mux_connect is open (ok) or was refused (!ok; fd was not touched and is the caller's again). From ok on the mux owns fd. */
 	void (*connected)(void *arg, int fd, uint32_t channel, bool ok);
-	/* The link ended (end of file or an error; 0 or -errno). All channels are gone, their descriptors closed. The mux is idle until mux_attach. */
+	/* The link ended (end of file or an error; 0 or -errno). All channels are gone; a descriptor is closed as soon as it took what had arrived for it. The mux is idle until mux_attach. */
 	void (*down)(void *arg, int error);
 };
 
@@ -36,6 +36,9 @@ void mux_free(struct mux *mux);
  * SIGPIPE must be ignored by the caller. 0 or -errno.
  */
 int mux_attach(struct mux *mux, int link_fd);
+
+/* How many channels there are: those asked for, open, and ended with data left to deliver. */
+unsigned mux_channels(const struct mux *mux);
 
 /* Host: asks for a channel to port for fd; connected() tells. Queued until the guest's HELLO was seen. 0 or -errno (-ENOBUFS: too many channels). */
 int mux_connect(struct mux *mux, int fd, uint32_t port);

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control connection of the stand-in (docs/agent-protocol.md, "Requests"): asks for the process's status, passes signals and window sizes on. */
+#ifndef RUNV_STANDIN_CONTROL_H
+#define RUNV_STANDIN_CONTROL_H
+
+#include <stdbool.h>
+
+#include "loop.h"
+#include "wire.h"
+
+enum status_kind { STATUS_NONE, STATUS_EXIT, STATUS_SIGNAL, STATUS_LOST };
+
+struct status {
+	enum status_kind kind;
+	int value; /* the exit code, or the signal */
+};
+
+struct control {
+	struct watch watch;
+	const char *container, *process;
+	int fd;
+	int next_id;
+	unsigned pending;
+	struct buf in, out;
+	struct status status;
+};
+
+/* Asks for the status, as the owner of the process; returns when that is written. container and process must outlive control. 0 or -errno. */
+int control_start(struct control *control, struct loop *loop, int fd, const char *container, const char *process);
+
+/* Whether one more request is within the agent's limit. */
+bool control_may_ask(const struct control *control);
+
+void control_signal(struct control *control, struct loop *loop, int number);
+void control_resize(struct control *control, struct loop *loop, unsigned rows, unsigned columns);
+
+#endif

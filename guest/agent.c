@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent.h"
+
+#include <signal.h>
+#include <string.h>
+
+#include "cgroup.h"
+#include "cleanup.h"
+#include "conn.h"
+#include "container.h"
+#include "helper.h"
+#include "power.h"
+#include "procs.h"
+#include "setup.h"
+
+static struct process *find_process(struct agent *agent, const struct node *args, struct error *error)
+{
+	const char *container, *process = "init";
+
+	if (get_str(args, "container", &container, error) < 0 || opt_str(args, "process", &process, error) < 0)
+		return NULL;
+	return process_find(agent, container, process, error);
+}
+
+static int op_start(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	struct process *process = find_process(agent, args, error);
+
+	return process ? process_start(process, reply, error) : -1;
+}
+
+static int op_wait(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	struct process *process = find_process(agent, args, error);
+	bool owner = false;
+
+	if (!process || opt_bool(args, "owner", &owner, error) < 0)
+		return -1;
+	return process_wait(process, owner, reply, error);
+}
+
+static void send_signal(pid_t pid, void *arg)
+{
+	kill(pid, *(const int *)arg);
+}
+
+static int signal_all(struct container *container, int number, struct error *error)
+{
+	int result;
+
+	if (number == SIGKILL) {
+		container_kill(container);
+		return 0;
+	}
+	result = cgroup_each_pid(container->cgroup_fd, send_signal, &number);
+	return result < 0 ? error_sys(error, -result, "cannot list the processes of container \"%s\"", container->id) : 0;
+}
+
+static int op_signal(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	struct process *process = find_process(agent, args, error);
+	int64_t number;
+	bool all = false;
+	int result;
+
+	if (!process || get_int(args, "signal", 1, SIGRTMAX, &number, error) < 0 || opt_bool(args, "all", &all, error) < 0)
+		return -1;
+	if (process->state == PROCESS_PREPARING)
+		return error_set(error, KIND_STATE, "process \"%s\" is still being created", process->id);
+	if (all && process->container->cgroup_fd >= 0)
+		result = signal_all(process->container, (int)number, error);
+	else
+		result = process_signal(process, (int)number, error);
+	if (result == 0)
+		reply_ok(reply, NULL);
+	return result;
+}
+
+static int op_resize(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	struct process *process = find_process(agent, args, error);
+	int64_t rows, columns;
+
+	if (!process || get_int(args, "rows", 0, UINT16_MAX, &rows, error) < 0 || get_int(args, "columns", 0, UINT16_MAX, &columns, error) < 0)
+		return -1;
+	if (process_resize(process, (unsigned short)rows, (unsigned short)columns, error) < 0)
+		return -1;
+	reply_ok(reply, NULL);
+	return 0;
+}
+
+static struct container *find_container(struct agent *agent, const struct node *args, struct error *error)
+{
+	const char *id;
+
+	return get_str(args, "container", &id, error) < 0 ? NULL : container_find(agent, id, error);
+}
+
+static const char *status_of(const struct process *init)
+{
+	if (!init || init->state == PROCESS_EXITED)
+		return "stopped";
+	if (init->state == PROCESS_PREPARING)
+		return "creating";
+	return init->state == PROCESS_READY ? "created" : "running";
+}
+
+static int op_state(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	struct container *container = find_container(agent, args, error);
+	struct process *init;
+
+	if (!container)
+		return -1;
+	init = container_init(container);
+	reply_ok(reply, json_pack("{s:s, s:i}", "status", status_of(init), "pid",
+				  init && init->state != PROCESS_EXITED ? (int)init->pid : 0));
+	return 0;
+}
+
+static int op_processes(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	struct container *container = find_container(agent, args, error);
+
+	return container ? helper_start(agent, procs_list, args, reply, error) : -1;
+}
+
+static int op_setup(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	return helper_start(agent, setup_run, args, reply, error);
+}
+
+static json_t *memory_json(void)
+{
+	unsigned long long total = 0, available = 0;
+	cleanup_file FILE *file = fopen("/proc/meminfo", "re");
+	char line[128];
+
+	while (file && fgets(line, sizeof(line), file)) {
+		(void)sscanf(line, "MemTotal: %llu", &total);
+		(void)sscanf(line, "MemAvailable: %llu", &available);
+	}
+	return json_pack("{s:I, s:I}", "total_kib", (json_int_t)total, "available_kib", (json_int_t)available);
+}
+
+static int op_sandbox(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	json_t *ids = json_array();
+
+	(void)args;
+	(void)error;
+	for (const struct container *c = agent->containers; c; c = c->next)
+		json_array_append_new(ids, json_string(c->id));
+	/* Since boot or, for a clone, since its template's boot */
+	reply_ok(reply, json_pack("{s:o, s:I, s:o}", "containers", ids, "uptime_ms", (json_int_t)now_ms(), "memory", memory_json()));
+	return 0;
+}
+
+static int op_shutdown(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	(void)args;
+	(void)error;
+	reply_ok(reply, NULL);
+	power_off(agent);
+	return 0;
+}
+
+static const struct {
+	const char *name;
+	op_fn *fn;
+} ops[] = {
+	{ "setup", op_setup },
+	{ "create", container_create },
+	{ "exec", container_exec },
+	{ "start", op_start },
+	{ "wait", op_wait },
+	{ "signal", op_signal },
+	{ "resize", op_resize },
+	{ "processes", op_processes },
+	{ "state", op_state },
+	{ "delete", container_delete },
+	{ "sandbox", op_sandbox },
+	{ "shutdown", op_shutdown },
+};
+
+op_fn *agent_op(const char *name)
+{
+	for (size_t i = 0; i < sizeof(ops) / sizeof(ops[0]); i++) {
+		if (strcmp(ops[i].name, name) == 0)
+			return ops[i].fn;
+	}
+	return NULL;
+}

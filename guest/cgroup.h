@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cgroup: one cgroup v2 directory per container, /sys/fs/cgroup/runv/<id>. All of it is kernel memory: PID 1 may do this itself. */
+#ifndef RUNV_CGROUP_H
+#define RUNV_CGROUP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "jsonget.h"
+
+#define CGROUP_ROOT "/sys/fs/cgroup"
+#define CGROUP_PARENT CGROUP_ROOT "/runv"
+
+/* At boot: the parent of all, with every controller there is handed down. */
+int cgroup_init(struct error *error);
+
+/* The directory's descriptor, or -1. */
+int cgroup_create(const char *id, struct error *error);
+/* A cgroup below one of a container's, which must be there; path is relative and may be empty. */
+int cgroup_open_below(int cgroup_fd, const char *path, struct error *error);
+
+/* 0, or -errno: -EBUSY while processes, also dying ones, are in it. Removes what is below, too. */
+int cgroup_remove(const char *id);
+
+bool cgroup_populated(int cgroup_fd);
+int cgroup_kill(int cgroup_fd);
+uint64_t cgroup_oom_kills(int cgroup_fd);
+
+/* Calls fn for every process in the cgroup and below. */
+typedef void cgroup_pid_fn(pid_t pid, void *arg);
+int cgroup_each_pid(int cgroup_fd, cgroup_pid_fn *fn, void *arg);
+
+/* cgroup_limits.c: OCI's linux.resources but for the devices */
+int cgroup_apply_limits(int cgroup_fd, const struct node *resources, struct error *error);
+
+/* device_filter.c: OCI's linux.resources.devices, as a BPF program on the cgroup */
+int device_filter_attach(int cgroup_fd, const struct node *resources, struct error *error);
+
+#endif

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * conn: connections from the host, of either port, until they end or become the stream of a process; and replies, which outlive the connection
+ * they are for: an operation that takes time holds one, and finds it detached when nobody waits any more.
+ */
+#ifndef RUNV_CONN_H
+#define RUNV_CONN_H
+
+#include "agent.h"
+#include "wire.h"
+
+struct reply {
+	struct conn *conn; /* NULL: the connection has ended */
+	struct reply *next;
+	json_int_t id;
+};
+
+/* Consumes fd, which must be a connected stream socket. */
+void conn_accept(struct agent *agent, int fd, unsigned int port);
+
+/* Both consume the reply, reply_ok the result too (NULL: an empty object, or out of memory when oom is set by the caller's own means). */
+void reply_ok(struct reply *reply, json_t *result);
+void reply_error(struct reply *reply, const struct error *error);
+
+/* Closes a connected socket such that what was sent before still arrives. Consumes fd. */
+void conn_close_fd(int fd);
+
+#endif

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "inroot.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/openat2.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+enum { TRIES = 64 };
+
+int inroot_open(int root_fd, const char *path, int flags)
+{
+	struct open_how how = {
+		.flags = (uint64_t)(flags | O_CLOEXEC),
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+	};
+	int fd = -1;
+
+	/* EAGAIN: something was renamed during a "..", and the kernel could not be sure. */
+	for (int i = 0; i < TRIES && fd < 0 && (i == 0 || errno == EAGAIN); i++)
+		fd = (int)syscall(SYS_openat2, root_fd, *path ? path : "/", &how, sizeof(how));
+	return fd;
+}
+
+/* One step: the directory whose path is the first len bytes of path, made if it is missing. */
+static int mkdir_step(int root_fd, const char *path, size_t start, size_t len)
+{
+	char prefix[PATH_MAX], name[NAME_MAX + 1];
+	cleanup_close int parent = -1;
+	int fd;
+
+	memcpy(prefix, path, len);
+	prefix[len] = '\0';
+	fd = inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	if (len - start > NAME_MAX) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	memcpy(name, path + start, len - start);
+	name[len - start] = '\0';
+	prefix[start] = '\0';
+	parent = inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
+	/* EEXIST: a link that leads nowhere, or somebody was faster; the last open tells which. */
+	if (parent < 0 || (mkdirat(parent, name, 0755) < 0 && errno != EEXIST))
+		return -1;
+	memcpy(prefix, path, len);
+	return inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
+}
+
+static int mkdirs(int root_fd, const char *path)
+{
+	size_t at = 0, total = strlen(path);
+	int fd = inroot_open(root_fd, path, O_PATH | O_DIRECTORY);
+
+	if (fd >= 0 || errno != ENOENT)
+		return fd;
+	if (total >= PATH_MAX) {
+		errno = ENAMETOOLONG;
+		return -1;
+	}
+	while (at < total) {
+		size_t start = at + strspn(path + at, "/");
+		size_t end = start + strcspn(path + start, "/");
+
+		at = end;
+		if (end == start)
+			continue;
+		cleanup_closep(&fd);
+		fd = mkdir_step(root_fd, path, start, end);
+		if (fd < 0)
+			return -1;
+	}
+	return fd;
+}
+
+int inroot_mkdirs(int root_fd, const char *path, struct error *error)
+{
+	int fd = mkdirs(root_fd, path);
+
+	return fd >= 0 ? fd : error_sys(error, errno, "cannot create directory %s", path);
+}
+
+int inroot_parent(int root_fd, const char *path, const char **name, struct error *error)
+{
+	char parent[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+	size_t len = slash ? (size_t)(slash - path) : 0;
+
+	*name = slash ? slash + 1 : path;
+	if (len >= sizeof(parent) || !**name || strcmp(*name, ".") == 0 || strcmp(*name, "..") == 0)
+		return error_set(error, KIND_INVALID, "%s is not a path of a file", path);
+	memcpy(parent, path, len);
+	parent[len] = '\0';
+	return inroot_mkdirs(root_fd, parent, error);
+}
+
+static int new_file(int root_fd, const char *path, struct error *error)
+{
+	const char *name;
+	cleanup_close int parent = inroot_parent(root_fd, path, &name, error);
+	cleanup_close int file = -1;
+	int fd;
+
+	if (parent < 0)
+		return -1;
+	file = openat(parent, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (file < 0)
+		return error_sys(error, errno, "cannot create file %s", path);
+	fd = openat(parent, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	return fd >= 0 ? fd : error_sys(error, errno, "cannot open %s", path);
+}
+
+int inroot_mount_point(int root_fd, const char *path, bool directory, struct error *error)
+{
+	int fd = inroot_open(root_fd, path, O_PATH);
+
+	if (fd >= 0)
+		return fd;
+	if (errno != ENOENT)
+		return error_sys(error, errno, "cannot open %s", path);
+	return directory ? inroot_mkdirs(root_fd, path, error) : new_file(root_fd, path, error);
+}

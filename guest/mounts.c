@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* OCI's list of mounts, in its order. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cgroup.h"
+#include "cleanup.h"
+#include "container.h"
+#include "copy_up.h"
+#include "inroot.h"
+#include "mount_options.h"
+#include "rootfs.h"
+
+struct request {
+	const char *destination, *source, *type;
+	struct mount_options options;
+};
+
+static int set_attr(int fd, const struct mount_options *options)
+{
+	struct mount_attr one = { .attr_set = options->set, .attr_clr = options->clear };
+	struct mount_attr all = { .attr_set = options->all_set, .attr_clr = options->all_clear };
+
+	if ((one.attr_set || one.attr_clr) && mount_setattr(fd, "", AT_EMPTY_PATH, &one, sizeof(one)) < 0)
+		return -1;
+	if ((all.attr_set || all.attr_clr) && mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &all, sizeof(all)) < 0)
+		return -1;
+	for (unsigned int i = 0; i < options->propagation_count; i++) {
+		struct mount_attr attr = { .propagation = options->propagation[i] & ~(unsigned long)MS_REC };
+		unsigned int flags = AT_EMPTY_PATH | (options->propagation[i] & MS_REC ? AT_RECURSIVE : 0);
+
+		if (mount_setattr(fd, "", flags, &attr, sizeof(attr)) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+static int fail(const struct request *request, int errnum, struct error *error)
+{
+	return error_sys(error, errnum, "cannot mount %s at %s", request->options.bind ? request->source : request->type,
+			 request->destination);
+}
+
+/* The mount point, which must not be the root itself: what is mounted there would hide the container and not be hidden by it. */
+static int open_target(struct rootfs *rootfs, const struct request *request, bool directory, struct error *error)
+{
+	struct stat root, target;
+	int fd = inroot_mount_point(rootfs->root_fd, request->destination, directory, error);
+
+	if (fd < 0)
+		return -1;
+	if (fstat(rootfs->root_fd, &root) == 0 && fstat(fd, &target) == 0 && root.st_dev == target.st_dev && root.st_ino == target.st_ino) {
+		close(fd);
+		return error_set(error, KIND_INVALID, "cannot mount at %s: it is the root", request->destination);
+	}
+	return fd;
+}
+
+/* The attributes are set before the mount is seen anywhere. */
+static int bind_path(struct rootfs *rootfs, const struct request *request, const char *source, struct error *error)
+{
+	unsigned int flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (request->options.recursive ? AT_RECURSIVE : 0);
+	cleanup_close int tree = -1, target = -1;
+	struct stat st;
+
+	tree = open_tree(AT_FDCWD, source, flags);
+	if (tree < 0 || fstat(tree, &st) < 0)
+		return fail(request, errno, error);
+	target = open_target(rootfs, request, S_ISDIR(st.st_mode), error);
+	if (target < 0)
+		return -1;
+	if (set_attr(tree, &request->options) < 0 || mount_attach(tree, target) < 0)
+		return fail(request, errno, error);
+	return 0;
+}
+
+static int mount_new(struct rootfs *rootfs, const struct request *request, const char *type, struct error *error)
+{
+	const struct mount_options *options = &request->options;
+	struct mount_options rest = *options;
+	cleanup_close int target = open_target(rootfs, request, true, error);
+	cleanup_close int mounted = -1;
+	/* Read-only comes after the copying. */
+	unsigned long flags = options->copy_up ? options->flags & ~(unsigned long)MS_RDONLY : options->flags;
+	char path[64];
+
+	if (target < 0)
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", target);
+	if (mount(request->source, path, type, flags, options->data) < 0)
+		return fail(request, errno, error);
+	mounted = inroot_open(rootfs->root_fd, request->destination, O_PATH);
+	if (mounted < 0)
+		return fail(request, errno, error);
+	if (options->copy_up && copy_up(target, mounted, error) < 0)
+		return -1;
+	/* What mount(2) has done already need not be done again, and could be refused. */
+	rest.clear = 0;
+	rest.set = options->copy_up ? options->set & MOUNT_ATTR_RDONLY : options->set & MOUNT_ATTR_NOSYMFOLLOW;
+	return set_attr(mounted, &rest) < 0 ? fail(request, errno, error) : 0;
+}
+
+/* Both types mean the container's cgroup v2. */
+static int mount_cgroup(struct rootfs *rootfs, struct request *request, struct error *error)
+{
+	const struct container *container = rootfs->spawn->container;
+	char path[sizeof(CGROUP_PARENT) + 160];
+
+	/* The words for v1's hierarchies mean nothing here. */
+	request->options.data[0] = '\0';
+	if (container->namespaces & CLONE_NEWCGROUP && mount_new(rootfs, request, "cgroup2", error) == 0)
+		return 0;
+	if (container->namespaces & CLONE_NEWCGROUP && error->errnum != EPERM && error->errnum != EBUSY)
+		return -1;
+	/* Without a namespace of its own the container would see all cgroups of the guest. */
+	snprintf(path, sizeof(path), CGROUP_PARENT "/%.128s", container->id);
+	return bind_path(rootfs, request, path, error);
+}
+
+/* In a user namespace only its own network namespace's sysfs can be mounted, and the network is the sandbox's: the guest's serves, unwritable. */
+static int mount_sysfs(struct rootfs *rootfs, struct request *request, struct error *error)
+{
+	if (mount_new(rootfs, request, "sysfs", error) == 0)
+		return 0;
+	if (error->errnum != EPERM)
+		return -1;
+	request->options.recursive = true;
+	request->options.all_set |= MOUNT_ATTR_RDONLY;
+	return bind_path(rootfs, request, "/sys", error);
+}
+
+static int apply_one(struct rootfs *rootfs, struct request *request, struct error *error)
+{
+	const char *type = request->type;
+
+	if (request->options.bind) {
+		if (request->source[0] != '/')
+			return error_set(error, KIND_INVALID, "the source of a bind mount must be an absolute path of the guest, not \"%s\"",
+					 request->source);
+		return bind_path(rootfs, request, request->source, error);
+	}
+	if (strcmp(type, "cgroup") == 0 || strcmp(type, "cgroup2") == 0)
+		return mount_cgroup(rootfs, request, error);
+	if (strcmp(type, "sysfs") == 0)
+		return mount_sysfs(rootfs, request, error);
+	if (!*type)
+		return error_set(error, KIND_INVALID, "the mount at %s has no type", request->destination);
+	return mount_new(rootfs, request, type, error);
+}
+
+static int parse(const struct node *entry, struct request *request, struct error *error)
+{
+	request->source = "none";
+	request->type = "";
+	if (get_str(entry, "destination", &request->destination, error) < 0 || opt_str(entry, "source", &request->source, error) < 0 ||
+	    opt_str(entry, "type", &request->type, error) < 0)
+		return -1;
+	if (strlen(request->destination) >= PATH_MAX)
+		return node_fail(entry, "destination", error, "is too long");
+	if (json_array_size(json_object_get(entry->json, "uidMappings")) > 0)
+		return error_set(error, KIND_UNSUPPORTED, "id-mapped mounts are not supported");
+	return mount_options_parse(entry, &request->options, error);
+}
+
+static bool is_dev(const char *path)
+{
+	path += strspn(path, "/");
+	return strncmp(path, "dev", 3) == 0 && strspn(path + 3, "/") == strlen(path + 3);
+}
+
+int mounts_apply(struct rootfs *rootfs, struct error *error)
+{
+	struct node list, entry;
+
+	if (opt_array(rootfs->oci, "mounts", &list, error) < 0)
+		return -1;
+	for (size_t i = 0; i < array_len(&list); i++) {
+		struct request request;
+
+		if (array_object(&list, i, &entry, error) < 0 || parse(&entry, &request, error) < 0 ||
+		    apply_one(rootfs, &request, error) < 0)
+			return -1;
+		rootfs->own_dev |= request.options.bind && is_dev(request.destination);
+	}
+	return 0;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "program.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+static char **read_strings(const struct node *process, const char *member, size_t extra, struct error *error)
+{
+	struct node list;
+	char **strings;
+
+	if (opt_array(process, member, &list, error) < 0)
+		return NULL;
+	strings = calloc(array_len(&list) + extra + 1, sizeof(*strings));
+	if (!strings) {
+		error_sys(error, ENOMEM, "cannot read %s", member);
+		return NULL;
+	}
+	for (size_t i = 0; i < array_len(&list); i++) {
+		const char *text;
+
+		/* The child is all of its own memory: nothing here is ever freed. */
+		if (array_str(&list, i, &text, error) < 0)
+			return NULL;
+		strings[i] = (char *)(uintptr_t)text;
+	}
+	return strings;
+}
+
+static const char *find_env(const struct program *program, const char *name)
+{
+	size_t len = strlen(name);
+
+	for (char **entry = program->env; *entry; entry++) {
+		if (strncmp(*entry, name, len) == 0 && (*entry)[len] == '=')
+			return *entry + len + 1;
+	}
+	return NULL;
+}
+
+/* The container's file may be anything, also a pipe that nobody writes to. */
+static FILE *open_passwd(void)
+{
+	int fd = open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	struct stat st;
+	FILE *file = NULL;
+
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		file = fdopen(fd, "re");
+	if (!file)
+		cleanup_closep(&fd);
+	return file;
+}
+
+/* "name:password:uid:gid:gecos:home:shell": the home, if the uid is the one. */
+static const char *match_home(char *line, uid_t uid)
+{
+	char *fields[7] = { NULL }, *rest = line;
+
+	line[strcspn(line, "\n")] = '\0';
+	for (int i = 0; i < 7 && rest; i++)
+		fields[i] = strsep(&rest, ":");
+	if (!fields[5] || !fields[2][0] || strspn(fields[2], "0123456789") != strlen(fields[2]))
+		return NULL;
+	return strtoull(fields[2], NULL, 10) == uid ? fields[5] : NULL;
+}
+
+static void find_home(uid_t uid, char *home, size_t size)
+{
+	cleanup_file FILE *file = open_passwd();
+	char line[4096];
+
+	snprintf(home, size, "/");
+	while (file && fgets(line, sizeof(line), file)) {
+		const char *found = match_home(line, uid);
+
+		if (found) {
+			snprintf(home, size, "%s", *found ? found : "/");
+			return;
+		}
+	}
+}
+
+static int add_home(struct program *program, uid_t uid, struct error *error)
+{
+	char home[PATH_MAX], **end = program->env;
+
+	if (find_env(program, "HOME"))
+		return 0;
+	find_home(uid, home, sizeof(home));
+	while (*end)
+		end++;
+	if (asprintf(end, "HOME=%s", home) < 0) {
+		*end = NULL;
+		return error_sys(error, ENOMEM, "cannot set HOME");
+	}
+	return 0;
+}
+
+int program_parse(const struct node *process, uid_t uid, struct program *program, struct error *error)
+{
+	program->args = read_strings(process, "args", 0, error);
+	if (!program->args)
+		return -1;
+	if (!program->args[0])
+		return node_fail(process, "args", error, "must not be empty");
+	program->env = read_strings(process, "env", 1, error);
+	return program->env ? add_home(program, uid, error) : -1;
+}
+
+/* 0, or the errno that execve would give */
+static int check_executable(const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) < 0)
+		return errno;
+	if (S_ISDIR(st.st_mode))
+		return EISDIR;
+	/* Even who may do everything cannot execute what nobody may. */
+	if (!(st.st_mode & 0111))
+		return EACCES;
+	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0 ? errno : 0;
+}
+
+static int search_path(struct program *program)
+{
+	const char *name = program->args[0], *at = find_env(program, "PATH");
+
+	if (!at)
+		at = "/bin:/usr/bin";
+	for (;;) {
+		size_t len = strcspn(at, ":");
+		int n = snprintf(program->path, sizeof(program->path), "%.*s/%s", len ? (int)len : 1, len ? at : ".", name);
+
+		if (n > 0 && (size_t)n < sizeof(program->path) && check_executable(program->path) == 0)
+			return 0;
+		if (!at[len])
+			return ENOENT;
+		at += len + 1;
+	}
+}
+
+int program_lookup(struct program *program, struct error *error)
+{
+	const char *name = program->args[0];
+	int errnum;
+
+	if (!strchr(name, '/')) {
+		if (*name && search_path(program) == 0)
+			return 0;
+		error_set(error, KIND_FAILED, "exec: \"%.512s\": executable file not found in $PATH", name);
+		error->errnum = ENOENT;
+		return -1;
+	}
+	if (strlen(name) >= sizeof(program->path))
+		return error_sys(error, ENAMETOOLONG, "exec: \"%.512s\"", name);
+	strcpy(program->path, name);
+	errnum = check_executable(name);
+	return errnum ? error_sys(error, errnum, "exec: \"%.512s\"", name) : 0;
+}

@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* program: what is executed: arguments, environment, and where the file is. */
+#ifndef RUNV_PROGRAM_H
+#define RUNV_PROGRAM_H
+
+#include <limits.h>
+#include <sys/types.h>
+
+#include "jsonget.h"
+
+struct program {
+	char **args;
+	char **env;
+	char path[PATH_MAX];
+};
+
+/* Reads args and env. HOME comes from the container's /etc/passwd where the caller gave none. */
+int program_parse(const struct node *process, uid_t uid, struct program *program, struct error *error);
+
+/* Finds args[0] as the user who will run it, with the errors of runc: exec: "x": executable file not found in $PATH. */
+int program_lookup(struct program *program, struct error *error);
+
+#endif

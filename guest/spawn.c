@@ -1,0 +1,183 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "cleanup.h"
+
+/* These two are the child's own work: the cgroup namespace begins at the cgroup one is in, and a time namespace must get its offsets first. */
+static const unsigned int LATE_NAMESPACES = CLONE_NEWCGROUP | CLONE_NEWTIME;
+
+static pid_t clone3(struct spawn *spawn, uint64_t flags)
+{
+	struct clone_args args = {
+		.flags = flags | (spawn->new_namespaces & ~LATE_NAMESPACES),
+		/* With CLONE_PARENT the exit signal is the caller's. */
+		.exit_signal = flags & CLONE_PARENT ? 0 : SIGCHLD,
+	};
+	pid_t pid;
+
+	if (spawn->cgroup_fd >= 0) {
+		args.flags |= CLONE_INTO_CGROUP;
+		args.cgroup = (uint64_t)spawn->cgroup_fd;
+		spawn->in_cgroup = true;
+		pid = (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+		if (pid >= 0 || errno == ENOMEM || errno == EAGAIN)
+			return pid;
+		/* Some hosts of the tests refuse it; there PID 1 moves the child before letting it go on. */
+		args.flags &= ~(uint64_t)CLONE_INTO_CGROUP;
+		args.cgroup = 0;
+		spawn->in_cgroup = false;
+	}
+	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
+}
+
+/* What the helper in between tells PID 1 */
+struct verdict {
+	pid_t pid;
+	int errnum;
+	bool in_cgroup;
+	bool joining; /* the error is of setns */
+};
+
+static bool join(struct spawn *spawn)
+{
+	for (size_t i = 0; i < spawn->join_count; i++) {
+		if (setns(spawn->join_fd[i], (int)spawn->join_flags[i]) < 0)
+			return false;
+	}
+	return true;
+}
+
+/*
+ * Runs in a process of its own, which joins the namespaces and makes the child as its sibling. PID 1 itself never enters another namespace,
+ * so nothing has to be undone where the kernel refuses half of it.
+ */
+static _Noreturn void go_between(struct spawn *spawn, int pipe_fd)
+{
+	struct verdict verdict = { .pid = -1 };
+
+	/* Who is in those namespaces already must not be able to look into our memory or at our descriptors. */
+	prctl(PR_SET_DUMPABLE, 0);
+	spawn->proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	if (!join(spawn)) {
+		verdict.errnum = errno;
+		verdict.joining = true;
+	} else {
+		verdict.pid = clone3(spawn, CLONE_PARENT);
+		if (verdict.pid == 0)
+			child_main(spawn);
+		verdict.errnum = errno;
+		verdict.in_cgroup = spawn->in_cgroup;
+	}
+	_exit(write(pipe_fd, &verdict, sizeof(verdict)) == sizeof(verdict) ? 0 : 1);
+}
+
+static pid_t clone_joined(struct spawn *spawn, struct error *error)
+{
+	struct verdict verdict = { .pid = -1, .errnum = ECHILD };
+	int ends[2];
+	pid_t helper;
+
+	if (pipe2(ends, O_CLOEXEC) < 0)
+		return error_sys(error, errno, "cannot make a pipe");
+	helper = fork();
+	if (helper == 0)
+		go_between(spawn, ends[1]);
+	close(ends[1]);
+	if (helper < 0) {
+		close(ends[0]);
+		return error_sys(error, errno, "cannot fork");
+	}
+	/* This does not block for long: the helper does nothing that waits for anybody. */
+	while (read(ends[0], &verdict, sizeof(verdict)) < 0 && errno == EINTR)
+		;
+	close(ends[0]);
+	while (waitpid(helper, NULL, 0) < 0 && errno == EINTR)
+		;
+	spawn->in_cgroup = verdict.in_cgroup;
+	if (verdict.pid < 0)
+		return error_sys(error, verdict.errnum, verdict.joining ? "cannot join the namespaces of the container" : "cannot make a process");
+	return verdict.pid;
+}
+
+pid_t spawn_clone(struct spawn *spawn, struct error *error)
+{
+	pid_t pid;
+
+	if (spawn->join_count > 0)
+		return clone_joined(spawn, error);
+	pid = clone3(spawn, 0);
+	if (pid == 0)
+		child_main(spawn);
+	if (pid < 0)
+		return error_sys(error, errno, "cannot make a process");
+	return pid;
+}
+
+static int write_file(int dir_fd, const char *path, const char *text)
+{
+	cleanup_close int fd = openat(dir_fd, path, O_WRONLY | O_CLOEXEC);
+
+	return fd >= 0 && write(fd, text, strlen(text)) >= 0 ? 0 : -1;
+}
+
+enum { MAPPINGS_MAX = 340 }; /* the kernel's own limit */
+
+static int map_ids(const struct node *linux_node, const char *member, pid_t pid, const char *file, struct error *error)
+{
+	char path[64], text[4096];
+	struct node list, entry;
+	size_t used = 0;
+
+	if (opt_array(linux_node, member, &list, error) < 0)
+		return -1;
+	if (array_len(&list) == 0 || array_len(&list) > MAPPINGS_MAX)
+		return node_fail(linux_node, member, error, "must have 1 to 340 entries for a new user namespace");
+	for (size_t i = 0; i < array_len(&list); i++) {
+		int64_t inside, outside, size;
+
+		if (array_object(&list, i, &entry, error) < 0 || get_int(&entry, "containerID", 0, UINT32_MAX, &inside, error) < 0 ||
+		    get_int(&entry, "hostID", 0, UINT32_MAX, &outside, error) < 0 || get_int(&entry, "size", 1, UINT32_MAX, &size, error) < 0)
+			return -1;
+		used += (size_t)snprintf(text + used, sizeof(text) - used, "%lld %lld %lld\n", (long long)inside, (long long)outside, (long long)size);
+		/* The kernel takes less than a page. */
+		if (used >= sizeof(text) - 1)
+			return node_fail(linux_node, member, error, "is too long");
+	}
+	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
+	if (write_file(AT_FDCWD, path, text) < 0)
+		return error_sys(error, errno, "cannot write %s", file);
+	return 0;
+}
+
+int spawn_release(struct spawn *spawn, pid_t pid, int sync, struct error *error)
+{
+	struct node linux_node;
+	char text[16], word = PARENT_GO;
+
+	if (spawn->cgroup_fd >= 0 && !spawn->in_cgroup) {
+		snprintf(text, sizeof(text), "%d", (int)pid);
+		if (write_file(spawn->cgroup_fd, "cgroup.procs", text) < 0)
+			return error_sys(error, errno, "cannot move the process into its cgroup");
+	}
+	if (spawn->oci && spawn->new_namespaces & CLONE_NEWUSER) {
+		if (opt_object(spawn->oci, "linux", &linux_node, error) < 0 ||
+		    map_ids(&linux_node, "uidMappings", pid, "uid_map", error) < 0 || map_ids(&linux_node, "gidMappings", pid, "gid_map", error) < 0)
+			return -1;
+	}
+	if (send(sync, &word, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
+		return error_sys(error, errno, "cannot let the process go on");
+	return 0;
+}

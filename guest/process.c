@@ -103,11 +103,11 @@ void process_stream_done(struct process *process)
 {
 	struct container *container = process->container;
 
-	if (process_busy(process))
-		return;
-	answer_waiters(process);
-	if (process->owned && !is_init(process))
-		process_forget(process);
+	if (!process_busy(process)) {
+		answer_waiters(process);
+		if (process->owned && !is_init(process))
+			process_forget(process);
+	}
 	if (container->dying)
 		container_progress(container);
 }
@@ -233,7 +233,7 @@ static void explain_death(struct process *process)
 	process->failure.errnum = ECHILD;
 }
 
-/* Answers who waits for the making of a process that has failed. A container's is answered when nothing of it is left. */
+/* Answers who waits for the making of a process that has failed; a container's, when nothing of it is left. Both may be gone afterwards. */
 static void making_failed(struct process *process)
 {
 	struct container *container = process->container;
@@ -244,24 +244,26 @@ static void making_failed(struct process *process)
 			reply_error(process->made, &process->failure);
 		process->made = NULL;
 		process_forget(process);
+		if (container->dying)
+			container_progress(container);
 		return;
 	}
 	container->failed = process->made;
 	container->failure = process->failure;
 	process->made = NULL;
 	container_take_down(container);
+	container_progress(container);
 }
 
 void process_ended(struct process *process, int status)
 {
-	struct container *container = process->container;
 	bool making;
 
 	while (read_sync(process))
 		;
 	drop_sync(process);
 	process->status = status;
-	process->oom = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && container_new_oom_kills(container) > 0;
+	process->oom = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && container_new_oom_kills(process->container) > 0;
 	making = process->state == PROCESS_PREPARING;
 	if (process->started) {
 		explain_death(process);
@@ -276,8 +278,6 @@ void process_ended(struct process *process, int status)
 		making_failed(process);
 	else
 		process_stream_done(process);
-	if (container->dying)
-		container_progress(container);
 }
 
 void process_conn_gone(struct process *process, const struct conn *conn)

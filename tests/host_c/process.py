@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
@@ -29,4 +30,8 @@ def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
 
 
 def open_files(pid: int) -> dict[int, str]:
-    return {int(entry.name): os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    files = {}
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            files[int(entry.name)] = os.readlink(entry)
+    return files

@@ -1,0 +1,226 @@
+"""runv-standin without a terminal: the pid that an engine sees."""
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.fakes.agent import FakeAgent
+from tests.guest_build import Kind
+from tests.host_c.process import assert_idle, open_files, wait_until
+from tests.host_c.standin import STREAMS, configure, creator_pair, running_standin, spawn, swallow_errors
+
+PIPE = subprocess.PIPE
+
+UNCATCHABLE = {signal.SIGKILL, signal.SIGSTOP}
+OWN = {signal.SIGCHLD, signal.SIGPIPE, signal.SIGTTIN, signal.SIGTTOU}
+PASSED_ON = sorted(set(range(1, 65)) - UNCATCHABLE - OWN)
+
+
+@pytest.mark.parametrize("code", [0, 1, 42, 127, 255])
+def test_exit_code(programs: Path, code: int) -> None:
+    with running_standin(programs) as standin:
+        standin.agent.end(standin.wait_id, exit=code)
+        assert standin.ended() == code
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 6, 9, 11, 13, 14, 15, 24, 31, 32, 34, 64])
+def test_ends_by_the_same_signal(programs: Path, number: int) -> None:
+    with running_standin(programs) as standin:
+        standin.agent.end(standin.wait_id, signal=number)
+        assert standin.ended() == -number
+
+
+def test_signal_that_ends_nothing(programs: Path) -> None:
+    with running_standin(programs) as standin:
+        standin.agent.end(standin.wait_id, signal=int(signal.SIGCHLD))
+        assert standin.ended() == 128 + signal.SIGCHLD
+
+
+def test_no_core_dump(programs: Path, tmp_path: Path) -> None:
+    with running_standin(programs) as standin:
+        resource.prlimit(standin.pid, resource.RLIMIT_CORE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        standin.agent.end(standin.wait_id, signal=int(signal.SIGSEGV))
+        assert not os.WCOREDUMP(os.waitpid(standin.pid, 0)[1])
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        b'{"id":1,"error":{"kind":"not-found","message":"no such process"}}',
+        b'{"id":1,"result":{}}',
+        b'{"id":1,"result":{"signal":0}}',
+        b'{"id":1,"result":{"signal":65}}',
+        b'{"id":1,"result":{"exit":"0"}}',
+        b'{"id":1}',
+        b'{"result":{"exit":0}}',
+        b"[]",
+        b"not json",
+        b"\xff\xfe",
+        b"[" * 60_000,
+    ],
+)
+def test_wrong_reply_is_a_death(programs: Path, reply: bytes) -> None:
+    with running_standin(programs) as standin:
+        assert standin.wait_id == 1
+        standin.agent.send_raw(reply)
+        assert standin.ended() == -signal.SIGKILL
+
+
+@pytest.mark.parametrize("header", [bytes(4), b"\xff\xff\xff\xff", b"\0\x10\0\0" + bytes(80_000)])
+def test_wrong_frame_is_a_death(programs: Path, header: bytes) -> None:
+    with running_standin(programs) as standin:
+        try:
+            standin.agent.control.sendall(header)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert standin.ended() == -signal.SIGKILL
+
+
+def test_reply_in_pieces(programs: Path) -> None:
+    with running_standin(programs) as standin:
+        payload = b'{"id":1,"result":{"exit":7}}'
+        for byte in len(payload).to_bytes(4, "big") + payload:
+            standin.agent.control.sendall(bytes([byte]))
+            time.sleep(0.002)
+        for stream in standin.agent.streams.values():
+            stream.close()
+        assert standin.ended() == 7
+
+
+def test_vm_loss(programs: Path) -> None:
+    with running_standin(programs, stdin=PIPE, stdout=PIPE) as standin:
+        standin.agent.vanish()
+        assert standin.ended() == -signal.SIGKILL
+
+
+def test_vm_loss_with_a_reader_that_does_not_read(programs: Path) -> None:
+    with running_standin(programs, stdout=PIPE) as standin:
+        threading.Thread(target=swallow_errors, args=(standin.agent.streams["stdout"], 1 << 20), daemon=True).start()
+        assert_idle(standin.pid)
+        standin.agent.control.close()
+        assert standin.ended() == -signal.SIGKILL
+
+
+def test_creator_dies_first(programs: Path) -> None:
+    ours, theirs = creator_pair()
+    with theirs:
+        process = spawn(programs, theirs, subprocess.DEVNULL, subprocess.DEVNULL, PIPE)
+    time.sleep(0.05)
+    ours.close()
+    assert process.wait(5) == 125
+    assert process.stderr is not None and process.stderr.read() == b""
+    process.stderr.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "complaint"),
+    [
+        (b"{}", b"missing"),
+        (b"nonsense", b"missing"),
+        (b'{"container":"c1","process":"init","terminal":"vt100"}', b"unknown"),
+        (b'{"container":"c1","process":"init","terminal":"pty"}', b"descriptors"),
+        (b" " * 5000, b"receive"),
+    ],
+)
+def test_wrong_configuration(programs: Path, message: bytes, complaint: bytes) -> None:
+    ours, theirs = creator_pair()
+    with ours, FakeAgent(STREAMS) as agent:
+        with theirs:
+            process = spawn(programs, theirs, subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
+        socket.send_fds(ours, [message], [connection.fileno() for connection in agent.theirs])
+        assert complaint in ours.recv(4096)
+        assert process.wait(5) == 125
+
+
+def test_descriptors_that_are_no_terminal(programs: Path) -> None:
+    ours, theirs = creator_pair()
+    with ours, FakeAgent(["tty"]) as agent, open("/dev/null") as null:
+        with theirs:
+            process = spawn(programs, theirs, subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
+        configure(ours, agent, "pty", [null.fileno()])
+        assert b"terminal" in ours.recv(4096)
+        assert process.wait(5) == 125
+
+
+def test_guest_that_is_gone_already(programs: Path) -> None:
+    ours, theirs = creator_pair()
+    with ours, FakeAgent(STREAMS) as agent:
+        with theirs:
+            process = spawn(programs, theirs, subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL)
+        agent.control.close()
+        configure(ours, agent, "none", [])
+        assert b"control connection" in ours.recv(4096)
+        assert process.wait(5) == 125
+
+
+def test_signals_are_passed_on(programs: Path) -> None:
+    with running_standin(programs) as standin:
+        for number in PASSED_ON:
+            os.kill(standin.pid, number)
+            standin.agent.reply(standin.agent.expect("signal", signal=number))
+        for number in OWN:
+            os.kill(standin.pid, number)
+        os.kill(standin.pid, signal.SIGUSR1)
+        number = standin.agent.expect("signal", signal=int(signal.SIGUSR1))
+        standin.agent.refuse(number, "state", "process already finished")
+        standin.agent.end(standin.wait_id, exit=3)
+        assert standin.ended() == 3
+
+
+def test_signals_beyond_the_agents_limit_wait(programs: Path) -> None:
+    with running_standin(programs) as standin:
+        for _ in range(200):
+            os.kill(standin.pid, signal.SIGRTMIN)
+        unanswered = [standin.agent.expect("signal", signal=int(signal.SIGRTMIN)) for _ in range(31)]
+        standin.agent.control.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            standin.agent.receive()
+        standin.agent.control.settimeout(10)
+        assert_idle(standin.pid)
+        for _ in range(200 - 31):
+            standin.agent.reply(unanswered.pop(0))
+            unanswered.append(standin.agent.expect("signal", signal=int(signal.SIGRTMIN)))
+
+
+def test_killed_standin_closes_its_control_connection(programs: Path) -> None:
+    with running_standin(programs) as standin:
+        standin.process.kill()
+        with pytest.raises(EOFError):
+            standin.agent.receive()
+
+
+def test_only_what_it_needs_is_held(programs: Path) -> None:
+    with running_standin(programs, PIPE, PIPE, PIPE) as standin:
+        wait_until(lambda: len(open_files(standin.pid)) == 9)
+        files = open_files(standin.pid)
+        others = sorted(name.partition(":")[0] for fd, name in files.items() if fd > 2)
+        assert others == ["anon_inode", "anon_inode", "socket", "socket", "socket", "socket"]
+        assert os.readlink(f"/proc/{standin.pid}/cwd") == "/"
+        assert Path(f"/proc/{standin.pid}/comm").read_text() == "runv-standin\n"
+
+
+def test_memory(programs: Path, kind: Kind) -> None:
+    with running_standin(programs, PIPE, PIPE, PIPE) as standin:
+        rollup = Path(f"/proc/{standin.pid}/smaps_rollup").read_text()
+        pss = next(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Pss:"))
+        assert kind == "san" or pss < 1024
+
+
+def test_stopped_and_continued(programs: Path) -> None:
+    with running_standin(programs) as standin:
+        os.kill(standin.pid, signal.SIGSTOP)
+        os.kill(standin.pid, signal.SIGCONT)
+        standin.agent.expect("signal", signal=int(signal.SIGCONT))
+
+
+def test_usage(programs: Path) -> None:
+    for arguments in ([], ["--config-fd", "x"], ["--config-fd", "99"], ["--config-fd", "0", "more"], ["--other"]):
+        done = subprocess.run([programs / "runv-standin", *arguments], stderr=subprocess.DEVNULL, check=False)
+        assert done.returncode == 2

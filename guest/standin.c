@@ -329,6 +329,7 @@ static int standin_main(int config_fd)
 	answer(failed, error);
 	if (failed == NULL)
 		standin_run(&standin);
+	control_fini(&standin.control);
 	json_decref(standin.config.root);
 	return EXIT_UNUSED;
 }

@@ -139,6 +139,12 @@ int control_start(struct control *control, struct loop *loop, int fd, const char
 	return ret < 0 ? ret : loop_add(loop, &control->watch, fd, EPOLLIN, control_event);
 }
 
+void control_fini(struct control *control)
+{
+	buf_free(&control->in);
+	buf_free(&control->out);
+}
+
 bool control_may_ask(const struct control *control)
 {
 	return control->pending < PENDING_MAX;

@@ -28,6 +28,8 @@ struct control {
 /* Asks for the status, as the owner of the process; returns when that is written. container and process must outlive control. 0 or -errno. */
 int control_start(struct control *control, struct loop *loop, int fd, const char *container, const char *process);
 
+void control_fini(struct control *control);
+
 /* Whether one more request is within the agent's limit. */
 bool control_may_ask(const struct control *control);
 

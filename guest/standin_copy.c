@@ -167,9 +167,11 @@ static ssize_t end_write(struct end *end, const void *data, size_t len)
 	ssize_t n;
 
 	if (end->shared) {
-		/* What poll promises for a pipe is room for this much. */
-		if (len > PIPE_BUF)
-			len = PIPE_BUF;
+		/* A terminal asks for room once more for every character that it has to translate. */
+		size_t promised = end->pipe ? PIPE_BUF : 1;
+
+		if (len > promised)
+			len = promised;
 		if (!end_poll(end, POLLOUT)) {
 			end->writable = false;
 			return -EAGAIN;

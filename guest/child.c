@@ -16,7 +16,7 @@
 #include "cleanup.h"
 #include "container.h"
 #include "identity.h"
-#include "limits.h"
+#include "rlimits.h"
 #include "namespaces.h"
 #include "program.h"
 #include "rootfs.h"
@@ -114,10 +114,10 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
-/* A new user namespace begins with nobody in it: its root takes over. */
+/* In a container's user namespace PID 1's user is nobody; its own root takes over. */
 static int become_root(const struct spawn *spawn, struct error *error)
 {
-	if (!(spawn->new_namespaces & CLONE_NEWUSER))
+	if (!(spawn->container->namespaces & CLONE_NEWUSER))
 		return 0;
 	if (setgroups(0, NULL) < 0 || setresgid(0, 0, 0) < 0 || setresuid(0, 0, 0) < 0)
 		return error_sys(error, errno, "cannot become root of the user namespace");
@@ -153,6 +153,8 @@ static int enter_container(struct child *child, struct error *error)
 
 	if (child->spawn->oci)
 		return enter_new_container(child, error);
+	if (become_root(child->spawn, error) < 0)
+		return -1;
 	if (!child->spawn->terminal)
 		return 0;
 	root_fd = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
@@ -288,7 +290,7 @@ _Noreturn void child_main(struct spawn *spawn)
 	/* Who is in the container already must not be able to look into our memory or at our descriptors. */
 	prctl(PR_SET_DUMPABLE, 0);
 	close_others(spawn);
-	limits_reset();
+	rlimits_reset();
 	await(spawn->sync, PARENT_GO);
 	if (child.proc_fd < 0)
 		child.proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);

@@ -67,9 +67,12 @@ static void take_stdio(void)
 
 static void raise_limits(void)
 {
-	struct rlimit files = { .rlim_cur = 65536, .rlim_max = 524288 };
+	struct rlimit now, files = { .rlim_cur = 65536, .rlim_max = 524288 };
 
-	(void)setrlimit(RLIMIT_NOFILE, &files);
+	if (setrlimit(RLIMIT_NOFILE, &files) == 0 || getrlimit(RLIMIT_NOFILE, &now) < 0)
+		return;
+	now.rlim_cur = now.rlim_max;
+	(void)setrlimit(RLIMIT_NOFILE, &now);
 }
 
 static enum transport read_transport(void)

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <linux/openat2.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -13,7 +14,7 @@
 
 #include "cleanup.h"
 
-enum { TRIES = 64 };
+enum { TRIES = 64, LINKS_MAX = 8 };
 
 int inroot_open(int root_fd, const char *path, int flags)
 {
@@ -29,8 +30,28 @@ int inroot_open(int root_fd, const char *path, int flags)
 	return fd;
 }
 
+static int mkdirs(int root_fd, const char *path, int links);
+
+/*
+ * A directory that is wanted is a link to nowhere, as /var/run is in an image without /run. What it leads to is
+ * made, within the root.
+ */
+static int follow_link(int root_fd, int parent, const char *name, const char *above, int links)
+{
+	char target[PATH_MAX], path[2 * PATH_MAX];
+	ssize_t n = readlinkat(parent, name, target, sizeof(target) - 1);
+
+	if (n < 0 || links >= LINKS_MAX) {
+		errno = n < 0 ? errno : ELOOP;
+		return -1;
+	}
+	target[n] = '\0';
+	snprintf(path, sizeof(path), "%s/%s", target[0] == '/' ? "" : above, target);
+	return mkdirs(root_fd, path, links + 1);
+}
+
 /* One step: the directory whose path is the first len bytes of path, made if it is missing. */
-static int mkdir_step(int root_fd, const char *path, size_t start, size_t len)
+static int mkdir_step(int root_fd, const char *path, size_t start, size_t len, int links)
 {
 	char prefix[PATH_MAX], name[NAME_MAX + 1];
 	cleanup_close int parent = -1;
@@ -49,14 +70,15 @@ static int mkdir_step(int root_fd, const char *path, size_t start, size_t len)
 	name[len - start] = '\0';
 	prefix[start] = '\0';
 	parent = inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
-	/* EEXIST: a link that leads nowhere, or somebody was faster; the last open tells which. */
-	if (parent < 0 || (mkdirat(parent, name, 0755) < 0 && errno != EEXIST))
+	if (parent < 0)
 		return -1;
+	if (mkdirat(parent, name, 0755) < 0)
+		return errno == EEXIST ? follow_link(root_fd, parent, name, prefix, links) : -1;
 	memcpy(prefix, path, len);
 	return inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
 }
 
-static int mkdirs(int root_fd, const char *path)
+static int mkdirs(int root_fd, const char *path, int links)
 {
 	size_t at = 0, total = strlen(path);
 	int fd = inroot_open(root_fd, path, O_PATH | O_DIRECTORY);
@@ -75,7 +97,7 @@ static int mkdirs(int root_fd, const char *path)
 		if (end == start)
 			continue;
 		cleanup_closep(&fd);
-		fd = mkdir_step(root_fd, path, start, end);
+		fd = mkdir_step(root_fd, path, start, end, links);
 		if (fd < 0)
 			return -1;
 	}
@@ -84,7 +106,7 @@ static int mkdirs(int root_fd, const char *path)
 
 int inroot_mkdirs(int root_fd, const char *path, struct error *error)
 {
-	int fd = mkdirs(root_fd, path);
+	int fd = mkdirs(root_fd, path, 0);
 
 	return fd >= 0 ? fd : error_sys(error, errno, "cannot create directory %s", path);
 }

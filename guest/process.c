@@ -13,7 +13,7 @@
 #include "cleanup.h"
 #include "conn.h"
 #include "container.h"
-#include "limits.h"
+#include "rlimits.h"
 #include "spawn.h"
 
 static const char *const stdio_names[PROCESS_STREAMS] = { "stdin", "stdout", "stderr" };
@@ -117,7 +117,7 @@ static int apply_limits(struct process *process, struct error *error)
 {
 	struct node spec = { .json = process->spec, .name = "process" };
 
-	return limits_apply(process->pid, &spec, error);
+	return rlimits_apply(process->pid, &spec, error);
 }
 
 static void child_ready(struct process *process, int terminal)

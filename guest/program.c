@@ -26,9 +26,10 @@ static char **read_strings(const struct node *process, const char *member, size_
 	for (size_t i = 0; i < array_len(&list); i++) {
 		const char *text;
 
-		/* The child is all of its own memory: nothing here is ever freed. */
-		if (array_str(&list, i, &text, error) < 0)
+		if (array_str(&list, i, &text, error) < 0) {
+			free(strings);
 			return NULL;
+		}
 		strings[i] = (char *)(uintptr_t)text;
 	}
 	return strings;

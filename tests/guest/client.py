@@ -1,4 +1,4 @@
-"""A client of docs/agent-protocol.md, small and blocking, and independent of the one in runv: what both agree on is the document."""
+"""A client of docs/agent-protocol.md, small and blocking. It shares nothing with runv's own but that document."""
 
 from __future__ import annotations
 

@@ -141,7 +141,9 @@ def test_many_containers_at_once(guest: Guest) -> None:
 
 def test_orphans_are_reaped(guest: Guest) -> None:
     namespaces = [{"type": "mount"}]
-    with guest.running("sh", "-c", "for i in 1 2 3 4 5; do (sleep 0.05 &) ; done; sleep 100", namespaces=namespaces, hostname=""):
+    with guest.running(
+        "sh", "-c", "for i in 1 2 3 4 5; do (sleep 0.05 &) ; done; sleep 100", namespaces=namespaces, hostname=""
+    ):
         wait_until(lambda: len(guest.children()) == 1, "the orphans to be reaped")
 
 
@@ -342,7 +344,7 @@ def test_sandbox(guest: Guest) -> None:
 
 
 def test_delete_while_creating(guest: Guest) -> None:
-    """A root on a share that hangs must not make the container immortal; here, many deletes come at any moment of a creation."""
+    """A creation that hangs must not make a container immortal: a delete may come at any moment of it."""
     for _ in range(20):
         creating = guest.control.send("create", container="c", oci=oci_spec("sleep", "100"))
         deleting = guest.control.send("delete", container="c")

@@ -143,8 +143,7 @@ def test_process_that_reads_nothing(guest: Guest) -> None:
             guest.control.call("start", container="c", process="x")
             stdin.settimeout(1)
             with pytest.raises((BrokenPipeError, ConnectionResetError)):
-                for _ in range(1000):
-                    stdin.sendall(b"x" * 65536)
+                stdin.sendall(b"x" * (64 * MIB))
 
 
 @pytest.mark.parametrize("name", ["stdin", "stdout", "stderr"])
@@ -165,7 +164,7 @@ def test_unknown_streams(guest: Guest) -> None:
 
 class TestTerminal:
     def test_is_a_terminal(self, guest: Guest) -> None:
-        script = "tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo yes; ls -l /dev/console; ps -o pid,tty | head -2"
+        script = "tty; stty size; test -t 0 && test -t 1 && test -t 2 && echo yes; ls -l /dev/console"
         oci = oci_spec("sh", "-c", script, terminal=True, consoleSize={"height": 30, "width": 100})
         guest.control.call("create", container="c", oci=oci)
         with guest.stream("c", "init", "tty") as tty:
@@ -178,7 +177,9 @@ class TestTerminal:
 
     def test_input_and_job_control(self, guest: Guest) -> None:
         with guest.running("sleep", "100"):
-            spec = process_spec("sh", "-c", "trap 'echo int' INT; read x; echo got $x; sleep 100; echo over", terminal=True)
+            spec = process_spec(
+                "sh", "-c", "trap 'echo int' INT; read x; echo got $x; sleep 100; echo over", terminal=True
+            )
             guest.control.call("exec", container="c", process="x", spec=spec)
             with guest.stream("c", "x", "tty") as tty:
                 guest.control.call("start", container="c", process="x")
@@ -191,7 +192,9 @@ class TestTerminal:
 
     def test_resize(self, guest: Guest) -> None:
         with guest.running("sleep", "100"):
-            spec = process_spec("sh", "-c", "trap 'stty size; exit' WINCH; echo on; while :; do sleep 0.1; done", terminal=True)
+            spec = process_spec(
+                "sh", "-c", "trap 'stty size; exit' WINCH; echo on; while :; do sleep .1; done", terminal=True
+            )
             guest.control.call("exec", container="c", process="x", spec=spec)
             with guest.stream("c", "x", "tty") as tty:
                 guest.control.call("start", container="c", process="x")
@@ -222,7 +225,9 @@ class TestTerminal:
             assert guest.control.call("wait", container="c", process="x") == {"signal": 1}
 
     def test_belongs_to_the_user(self, guest: Guest) -> None:
-        oci = oci_spec("sh", "-c", "stat -c %u:%a $(tty); echo hi > /dev/tty", terminal=True, user={"uid": 1000, "gid": 1000})
+        oci = oci_spec(
+            "sh", "-c", "stat -c %u:%a $(tty); echo hi > /dev/tty", terminal=True, user={"uid": 1000, "gid": 1000}
+        )
         guest.control.call("create", container="c", oci=oci)
         with guest.stream("c", "init", "tty") as tty:
             guest.control.call("start", container="c")
@@ -248,7 +253,9 @@ def test_user_can_reopen_its_streams(guest: Guest) -> None:
 def test_streams_of_many_processes(guest: Guest) -> None:
     with guest.running("sleep", "100"):
         for i in range(30):
-            guest.control.call("exec", container="c", process=f"x{i}", spec=process_spec("sh", "-c", f"read l; echo $l {i}"))
+            guest.control.call(
+                "exec", container="c", process=f"x{i}", spec=process_spec("sh", "-c", f"read l; echo $l {i}")
+            )
         streams = [(guest.stream("c", f"x{i}", "stdin"), guest.stream("c", f"x{i}", "stdout")) for i in range(30)]
         for i in range(30):
             guest.control.call("start", container="c", process=f"x{i}")

@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+# The fuzz targets: what reads bytes or JSON from outside, without what it would do with them. One program each, with clang's libFuzzer.
+
+FUZZ_CC     ?= clang
+FUZZ_CFLAGS := $(filter-out -MMD -MP,$(BASE)) -iquote . -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+FUZZ_frames := conn jsonget error wire loop
+FUZZ_oci    := mount_options caps identity program seccomp cgroup_limits jsonget error
+FUZZ_mux    := mux mux_channel wire loop
+FUZZ        := frames oci mux
+
+fuzz: $(addprefix $(O)/fuzz-,$(FUZZ))
+
+define fuzz_rule
+$(O)/fuzz-$(1): fuzz/$(1).c $(addsuffix .c,$(FUZZ_$(1))) $(wildcard *.h) | $(O)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -o $$@ $$(filter %.c,$$^) -lseccomp -ljansson -lm
+endef
+$(foreach target,$(FUZZ),$(eval $(call fuzz_rule,$(target))))

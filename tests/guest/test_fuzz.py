@@ -1,0 +1,99 @@
+"""Short runs of the fuzz targets, from seeds that lead them into the depth. RUNV_FUZZ_SECONDS makes them longer."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ..guest_build import GUEST_SOURCE
+from .client import Json, encode
+from .test_hostile import rich_spec
+
+SECRET = "0" * 64
+SECONDS = int(os.environ.get("RUNV_FUZZ_SECONDS", "10"))
+
+
+def mux_frame(kind: int, channel: int, value: int, payload: bytes = b"") -> bytes:
+    return struct.pack(">BBHII", kind, 0, 0, channel, value) + payload
+
+
+def frame_seeds() -> Iterator[bytes]:
+    """Byte 0 of the target: bit 0 the port, bit 1 whether the agent is claimed, the rest the size of the pieces."""
+    hello = encode({"hello": {"version": 1, "secret": SECRET}})
+    requests: list[Json] = [
+        {"id": 1, "op": "echo", "args": {"text": "a\u00e9", "number": 2**64 - 1, "list": [{"text": "b"}]}},
+        {"id": 2, "op": "hold", "args": {}},
+        {"id": 3, "op": "nonesuch"},
+    ]
+    for pieces in (0xFC, 0x04):
+        yield bytes([pieces]) + hello + b"".join(encode(request) for request in requests)
+        yield bytes([pieces | 2]) + hello + encode(requests[1]) * 70
+        for name in ("stdin", "stdout"):
+            stream = {"secret": SECRET, "container": "c", "process": "init", "name": name}
+            yield bytes([pieces | 3]) + encode({"stream": stream}) + b"data"
+
+
+def oci_seeds() -> Iterator[bytes]:
+    spec = rich_spec()
+    yield json.dumps(spec).encode()
+    spec["process"]["capabilities"]["ambient"] = ["CAP_CHOWN"]
+    spec["mounts"].append(
+        {"destination": "/x", "source": "/y", "options": ["rbind", "rro", "rslave", "noatime", "nosymfollow", "x=y"]}
+    )
+    spec["linux"]["resources"] = {
+        "memory": {"limit": 1, "reservation": 2, "swap": 3},
+        "cpu": {"shares": 1024, "quota": 1, "period": 2, "burst": 3, "idle": 1, "cpus": "0-1", "mems": "0"},
+        "pids": {"limit": -1},
+        "blockIO": {"weight": 10, "throttleReadBpsDevice": [{"major": 8, "minor": 0, "rate": 2**64 - 1}]},
+        "hugepageLimits": [{"pageSize": "2MB", "limit": 1}],
+        "unified": {"memory.high": "1"},
+    }
+    yield json.dumps(spec).encode()
+
+
+def mux_seeds() -> Iterator[bytes]:
+    """Byte 0 of the target: the size of the pieces."""
+    hello = mux_frame(1, 0x72756E76, 1)
+    for pieces in (3, 255):
+        talk = b"".join(
+            mux_frame(2, i, 1024) + mux_frame(4, i, 100, b"x" * 100) + mux_frame(5, i, 100) for i in range(1, 5)
+        )
+        yield bytes([pieces]) + hello + talk + mux_frame(6, 1, 0) + mux_frame(7, 2, 0)
+        yield bytes([pieces]) + hello + mux_frame(2, 1, 0) + hello + mux_frame(9, 9, 9) + hello
+
+
+SEEDS = {"frames": frame_seeds, "oci": oci_seeds, "mux": mux_seeds}
+
+
+@pytest.fixture(scope="session")
+def fuzz_build() -> Path:
+    given = os.environ.get("RUNV_GUEST_BUILD")
+    if given:
+        return Path(given) / "fuzz"
+    folder = Path(os.environ.get("RUNV_CACHE") or Path.home() / ".cache/runv") / "build/guest-fuzz"
+    subprocess.run(["make", "-s", "-C", GUEST_SOURCE, f"O={folder}", "fuzz"], check=True)
+    return folder
+
+
+@pytest.mark.parametrize("target", SEEDS)
+def test_fuzz(fuzz_build: Path, tmp_path: Path, target: str) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    for number, seed in enumerate(SEEDS[target]()):
+        (corpus / f"seed-{number}").write_bytes(seed)
+    limits = [
+        "-max_len=16384",
+        "-timeout=10",
+        "-rss_limit_mb=1024",
+        f"-max_total_time={SECONDS}",
+        f"-artifact_prefix={tmp_path}/",
+    ]
+    command = [str(fuzz_build / f"fuzz-{target}"), *limits, str(corpus)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path, check=False)
+    assert done.returncode == 0, f"what broke it is in {tmp_path}\n{done.stdout.decode(errors='replace')[-8000:]}"

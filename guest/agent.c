@@ -63,7 +63,7 @@ static int op_signal(struct agent *agent, const struct node *args, struct reply 
 	bool all = false;
 	int result;
 
-	if (!process || get_int(args, "signal", 1, SIGRTMAX, &number, error) < 0 || opt_bool(args, "all", &all, error) < 0)
+	if (!process || get_int(args, "signal", 0, SIGRTMAX, &number, error) < 0 || opt_bool(args, "all", &all, error) < 0)
 		return -1;
 	if (process->state == PROCESS_PREPARING)
 		return error_set(error, KIND_STATE, "process \"%s\" is still being created", process->id);

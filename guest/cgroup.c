@@ -103,6 +103,33 @@ int cgroup_open_below(int cgroup_fd, const char *path, struct error *error)
 	return fd >= 0 ? fd : error_sys(error, errno, "cannot open the container's cgroup");
 }
 
+/* The path of a process's cgroup below that of the container: "" where it is in that itself, or somewhere else. */
+static void path_below(const char *id, pid_t pid, char *path, size_t size)
+{
+	char file[64], text[4096], prefix[160];
+	int n = snprintf(prefix, sizeof(prefix), "0::/runv/%.128s/", id);
+
+	path[0] = '\0';
+	snprintf(file, sizeof(file), "/proc/%d/cgroup", (int)pid);
+	if (read_file(AT_FDCWD, file, text, sizeof(text)) <= 0 || strncmp(text, prefix, (size_t)n) != 0)
+		return;
+	text[strcspn(text, "\n")] = '\0';
+	snprintf(path, size, "%s", text + n);
+}
+
+/*
+ * A container that runs containers, or systemd, hands controllers down to cgroups of its own, and from then on its cgroup takes no processes. Its
+ * init has moved down then, and so does who is to join it.
+ */
+int cgroup_open_for_exec(int cgroup_fd, const char *id, pid_t init, struct error *error)
+{
+	char controllers[512], path[4096] = "";
+
+	if (read_file(cgroup_fd, "cgroup.subtree_control", controllers, sizeof(controllers)) > 0 && controllers[0] > ' ')
+		path_below(id, init, path, sizeof(path));
+	return cgroup_open_below(cgroup_fd, path, error);
+}
+
 /* Calls fn for each directory in dir_fd. The first error is returned. */
 static int each_child(int dir_fd, int (*fn)(int dir_fd, const char *name, int depth, void *arg), int depth, void *arg)
 {

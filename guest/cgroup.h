@@ -5,6 +5,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "jsonget.h"
 
@@ -18,6 +19,8 @@ int cgroup_init(struct error *error);
 int cgroup_create(const char *id, struct error *error);
 /* A cgroup below one of a container's, which must be there; path is relative and may be empty. */
 int cgroup_open_below(int cgroup_fd, const char *path, struct error *error);
+/* Where a further process of the container can go: its cgroup, or the one its init has moved to. */
+int cgroup_open_for_exec(int cgroup_fd, const char *id, pid_t init, struct error *error);
 
 /* 0, or -errno: -EBUSY while processes, also dying ones, are in it. Removes what is below, too. */
 int cgroup_remove(const char *id);

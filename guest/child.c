@@ -192,11 +192,12 @@ static int set_profile(const struct child *child, struct error *error)
 	if (!*apparmor || strcmp(apparmor, "unconfined") == 0)
 		return 0;
 	fd = openat(child->proc_fd, "self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
-	if (fd < 0 && errno == ENOENT)
-		return error_set(error, KIND_UNSUPPORTED, "apparmorProfile is set, but the guest has no AppArmor");
-	if (fd < 0 || dprintf(fd, "exec %s", apparmor) < 0)
-		return error_sys(error, errno, "cannot apply AppArmor profile %s", apparmor);
-	return 0;
+	if (fd >= 0 && dprintf(fd, "exec %s", apparmor) > 0)
+		return 0;
+	/* Without the words of the errno, which an engine would take for a missing program */
+	if (errno == ENOENT)
+		return error_set(error, KIND_UNSUPPORTED, "the guest has no AppArmor profile \"%.128s\"", apparmor);
+	return error_sys(error, errno, "cannot apply AppArmor profile %s", apparmor);
 }
 
 /* The directory may be one only root may enter, or only the user: both are tried. */

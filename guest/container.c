@@ -311,7 +311,8 @@ static int start_exec(struct container *container, const char *id, const struct 
 	if (container->dying || !init || init->state == PROCESS_PREPARING || init->state == PROCESS_EXITED)
 		return error_set(error, KIND_STATE, "container \"%s\" is not running", container->id);
 	spawn.process = &spec;
-	spawn.cgroup_fd = cgroup_open_below(container->cgroup_fd, below, error);
+	spawn.cgroup_fd = *below ? cgroup_open_below(container->cgroup_fd, below, error) :
+				   cgroup_open_for_exec(container->cgroup_fd, container->id, init->pid, error);
 	if (spawn.cgroup_fd >= 0 && plan_entry(container, init->pid, &spawn, error) == 0)
 		result = process_spawn(container, id, &spec, &spawn, reply, error);
 	for (size_t i = 0; i < spawn.join_count; i++)

@@ -164,7 +164,8 @@ class TestSeccomp:
         names = """
             read write open openat close stat fstat newfstatat lstat mmap munmap mprotect brk exit exit_group execve
             arch_prctl set_tid_address set_robust_list rseq prlimit64 getrandom readlink getuid geteuid getgid getegid
-            rt_sigaction rt_sigprocmask getpid ioctl fcntl prctl capset dup2 writev uname getcwd getppid clone wait4 futex
+            rt_sigaction rt_sigprocmask getpid ioctl fcntl prctl capset dup2 writev uname getcwd getppid clone
+            wait4 futex
         """.split()
         rules = [{"names": names, "action": "SCMP_ACT_ALLOW"}]
         profile = {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": 38, "syscalls": rules}

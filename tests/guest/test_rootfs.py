@@ -185,7 +185,7 @@ class TestDeviceFilter:
         """Whether a node that can be made, of a device that does not exist, can be opened as far as the filter goes."""
         capabilities = {name: ["CAP_MKNOD"] for name in ("bounding", "effective", "permitted")}
         linux = device_rules(*rules)
-        done = guest.shell("mknod /tmp/f c 10 1 && cat /tmp/f; rm /tmp/f", linux=linux, capabilities=capabilities)
+        done = guest.shell("mknod /dev/f c 10 1 && cat /dev/f", linux=linux, capabilities=capabilities)
         return b"Operation not permitted" not in done.stderr
 
     def test_closed_by_default(self, guest: Guest) -> None:

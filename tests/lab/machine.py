@@ -95,10 +95,10 @@ def run_job(kernel: Kernel, job: Job, size: Size, timeout_s: float) -> int:
             shares.append(stack.enter_context(shared_directory("lab-results", job.results, "auto", errors)))
         initrd = memory_file(stack, build_initrd(kernel, job))
         argv = qemu_argv(kernel, size, initrd, streams, shares)
-        inherited = [initrd, *(stream.theirs.fileno() for stream in streams), *(share.client.fileno() for share in shares)]
-        qemu = stack.enter_context(child(argv, inherited, errors))
+        ends = [*(stream.theirs for stream in streams), *(share.client for share in shares)]
+        qemu = stack.enter_context(child(argv, [initrd, *(end.fileno() for end in ends)], errors))
         # From here on QEMU alone holds these ends: their other ends see its end.
-        for end in (*(stream.theirs for stream in streams), *(share.client for share in shares)):
+        for end in ends:
             end.close()
         return carry(qemu, streams, report, timeout_s)
 

@@ -12,6 +12,7 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "conn.h"
+#include "making.h"
 #include "namespaces.h"
 #include "spawn.h"
 
@@ -81,10 +82,8 @@ void container_kill(struct container *container)
 	if (container->cgroup_fd >= 0)
 		(void)cgroup_kill(container->cgroup_fd);
 	/* Also those that are still on their way into the cgroup */
-	for (struct process *p = container->processes; p; p = p->next) {
-		if (p->state != PROCESS_EXITED && p->pid > 0)
-			kill(p->pid, SIGKILL);
-	}
+	for (struct process *p = container->processes; p; p = p->next)
+		process_kill(p);
 }
 
 uint64_t container_new_oom_kills(struct container *container)

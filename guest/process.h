@@ -31,7 +31,10 @@ struct process {
 	struct container *container;
 	char id[ID_MAX + 1];
 	enum process_state state;
-	pid_t pid;
+	pid_t pid;    /* 0: not known yet */
+	pid_t helper; /* meanwhile, the process in between */
+	struct watch verdict;
+	struct spawn *late; /* what is still to be done when it is known */
 	int status; /* as of waitpid, once EXITED */
 	bool oom;
 	bool told;   /* its end was told to its owner */
@@ -51,17 +54,13 @@ struct process {
 struct process *process_find(struct agent *agent, const char *container, const char *id, struct error *error);
 struct process *process_get(struct container *container, const char *id);
 
-/*
- * Makes the process and its child; made is answered when the child is ready, or has failed. In spawn the caller has set what is particular to
- * a container's first process or to a further one. On -1 nothing is left, and made is still the caller's.
- */
-int process_spawn(struct container *container, const char *id, const struct node *spec, struct spawn *spawn, struct reply *made,
-		  struct error *error);
-
 int process_start(struct process *process, struct reply *reply, struct error *error);
 int process_wait(struct process *process, bool owner, struct reply *reply, struct error *error);
 int process_signal(struct process *process, int signal, struct error *error);
 int process_resize(struct process *process, unsigned short rows, unsigned short columns, struct error *error);
+
+void process_kill(const struct process *process);
+bool process_is_init(const struct process *process);
 
 /* From waitpid. The process may be gone afterwards. */
 void process_ended(struct process *process, int status);

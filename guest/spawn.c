@@ -11,10 +11,10 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "container.h"
 
 /* These two are the child's own work: the cgroup namespace begins at the cgroup one is in, and a time namespace must get its offsets first. */
 static const unsigned int LATE_NAMESPACES = CLONE_NEWCGROUP | CLONE_NEWTIME;
@@ -43,8 +43,8 @@ static pid_t clone3(struct spawn *spawn, uint64_t flags)
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
 
-/* What the helper in between tells PID 1 */
-struct verdict {
+/* What the process in between tells PID 1 */
+struct spawn_verdict {
 	pid_t pid;
 	int errnum;
 	bool in_cgroup;
@@ -66,7 +66,7 @@ static bool join(struct spawn *spawn)
  */
 static _Noreturn void go_between(struct spawn *spawn, int pipe_fd)
 {
-	struct verdict verdict = { .pid = -1 };
+	struct spawn_verdict verdict = { .pid = -1 };
 
 	/* Who is in those namespaces already must not be able to look into our memory or at our descriptors. */
 	prctl(PR_SET_DUMPABLE, 0);
@@ -84,9 +84,12 @@ static _Noreturn void go_between(struct spawn *spawn, int pipe_fd)
 	_exit(write(pipe_fd, &verdict, sizeof(verdict)) == sizeof(verdict) ? 0 : 1);
 }
 
+/*
+ * PID 1 does not wait for the verdict here: entering a mount namespace asks the file system of its root whether that is still valid, and if it is
+ * a share its server may never answer.
+ */
 static pid_t clone_joined(struct spawn *spawn, struct error *error)
 {
-	struct verdict verdict = { .pid = -1, .errnum = ECHILD };
 	int ends[2];
 	pid_t helper;
 
@@ -100,15 +103,22 @@ static pid_t clone_joined(struct spawn *spawn, struct error *error)
 		close(ends[0]);
 		return error_sys(error, errno, "cannot fork");
 	}
-	/* This does not block for long: the helper does nothing that waits for anybody. */
-	while (read(ends[0], &verdict, sizeof(verdict)) < 0 && errno == EINTR)
-		;
-	close(ends[0]);
-	while (waitpid(helper, NULL, 0) < 0 && errno == EINTR)
-		;
-	spawn->in_cgroup = verdict.in_cgroup;
+	spawn->verdict_fd = ends[0];
+	return helper;
+}
+
+pid_t spawn_verdict(struct spawn *spawn, int fd, struct error *error)
+{
+	struct spawn_verdict verdict;
+
+	if (read(fd, &verdict, sizeof(verdict)) != sizeof(verdict))
+		return error_sys(error, ECHILD, "cannot join the namespaces of the container: the helper died");
 	if (verdict.pid < 0)
 		return error_sys(error, verdict.errnum, verdict.joining ? "cannot join the namespaces of the container" : "cannot make a process");
+	/* As nobody knew it, it was nobody's when it was reaped. */
+	if (kill(verdict.pid, 0) < 0)
+		return error_sys(error, ECHILD, "the process was killed while it was set up");
+	spawn->in_cgroup = verdict.in_cgroup;
 	return verdict.pid;
 }
 
@@ -116,6 +126,7 @@ pid_t spawn_clone(struct spawn *spawn, struct error *error)
 {
 	pid_t pid;
 
+	spawn->verdict_fd = -1;
 	if (spawn->join_count > 0)
 		return clone_joined(spawn, error);
 	pid = clone3(spawn, 0);
@@ -172,8 +183,10 @@ int spawn_release(struct spawn *spawn, pid_t pid, int sync, struct error *error)
 		if (write_file(spawn->cgroup_fd, "cgroup.procs", text) < 0)
 			return error_sys(error, errno, "cannot move the process into its cgroup");
 	}
-	if (spawn->oci && spawn->new_namespaces & CLONE_NEWUSER) {
-		if (opt_object(spawn->oci, "linux", &linux_node, error) < 0 ||
+	if (spawn->new_namespaces & CLONE_NEWUSER) {
+		struct node oci = { .json = spawn->container->oci, .name = "oci" };
+
+		if (opt_object(&oci, "linux", &linux_node, error) < 0 ||
 		    map_ids(&linux_node, "uidMappings", pid, "uid_map", error) < 0 || map_ids(&linux_node, "gidMappings", pid, "gid_map", error) < 0)
 			return -1;
 	}

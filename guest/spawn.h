@@ -47,10 +47,15 @@ struct spawn {
 	/* Set by process_spawn */
 	int sync;     /* the child's end */
 	int stdio[3]; /* the child's ends; -1 with a terminal */
+	int verdict_fd;
 };
 
-/* The child's pid, as PID 1's direct child whatever namespaces it is in; or -1. */
+/*
+ * The child's pid, as PID 1's direct child whatever namespaces it is in; or -1. Where it joins namespaces, a process in between has to make it: then
+ * verdict_fd is set, the caller's to close, the pid is that one's, and once verdict_fd is readable spawn_verdict gives the child's.
+ */
 pid_t spawn_clone(struct spawn *spawn, struct error *error);
+pid_t spawn_verdict(struct spawn *spawn, int fd, struct error *error);
 
 /* Gives the child its cgroup and its id mappings, as far as the clone has not, and lets it go on. sync is PID 1's end. */
 int spawn_release(struct spawn *spawn, pid_t pid, int sync, struct error *error);

@@ -30,19 +30,22 @@ static int write_file(int dir_fd, const char *name, const char *text)
 }
 
 /*
- * One write per controller: the kernel takes all of a write or nothing. What cannot be handed down is missed when a container asks for it, and
- * then reported by name.
+ * All in one write, because each costs the kernel a grace period of RCU. It takes all of a write or nothing, so after a refusal they are tried one
+ * by one; what still cannot be handed down is missed when a container asks for it, and then reported by name.
  */
 static void enable_controllers(int dir_fd)
 {
-	char names[512], word[64], *rest = names;
+	char names[512], all[1024] = "", *rest = names;
+	size_t used = 0;
 
 	if (read_file(dir_fd, "cgroup.controllers", names, sizeof(names)) <= 0)
 		return;
-	for (char *name = strtok_r(names, " \n", &rest); name; name = strtok_r(NULL, " \n", &rest)) {
-		snprintf(word, sizeof(word), "+%.60s", name);
+	for (char *name = strtok_r(names, " \n", &rest); name && used + strlen(name) + 3 < sizeof(all); name = strtok_r(NULL, " \n", &rest))
+		used += (size_t)snprintf(all + used, sizeof(all) - used, "%s+%s", used ? " " : "", name);
+	if (!used || write_file(dir_fd, "cgroup.subtree_control", all) == 0)
+		return;
+	for (char *word = strtok_r(all, " ", &rest); word; word = strtok_r(NULL, " ", &rest))
 		(void)write_file(dir_fd, "cgroup.subtree_control", word);
-	}
 }
 
 int cgroup_init(struct error *error)

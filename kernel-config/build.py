@@ -219,7 +219,7 @@ def unpack(tarball: Path, folder: Path) -> None:
     argv = ["tar", "-x", "-f", str(tarball), "-C", str(temp), "--strip-components=1"]
     done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise BuildError(f"cannot unpack {tarball}: {done.stderr.strip().splitlines()[-1:]}")
+        raise BuildError(f"cannot unpack {tarball}: {done.stderr.partition(chr(10))[0]}")
     temp.rename(folder)
 
 

@@ -1,0 +1,1 @@
+"""Tests without root, VM or network: seconds for all of them."""

@@ -1,0 +1,85 @@
+"""Connections to the agent's ports. Above ``Carrier.connect`` nobody knows whether vsock or the serial bridge carries them."""
+
+import errno
+import socket
+import struct
+import time
+from collections.abc import Callable
+
+from runv.errors import AgentLostError, reason
+from runv.files import connect_unix
+
+CONTROL_PORT = 1024
+STREAM_PORT = 1025
+
+_ANSWER_MAX = 32
+_RETRY_S = 0.02
+# vsock's own connect time-out is 2 s, and the first connection to a fresh guest may be lost: so ours is short, and we try again.
+_VSOCK_CONNECT_S = 0.1
+_SO_VM_SOCKETS_CONNECT_TIMEOUT = 6
+_NOT_YET = (errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENODEV, errno.EHOSTUNREACH)
+
+
+class Carrier:
+    """How a sandbox's agent is reached: ``kind`` is ``vsock`` (with ``cid``) or ``serial`` (with the bridge's socket ``path``)."""
+
+    __slots__ = ("cid", "kind", "path")
+
+    def __init__(self, kind: str, *, cid: int = 0, path: str = "") -> None:
+        self.kind = kind
+        self.cid = cid
+        self.path = path
+
+    def connect(self, port: int, deadline: float, alive: Callable[[], bool] = lambda: True) -> socket.socket:
+        """A connection to ``port``, made before ``deadline`` (``time.monotonic``). vsock does not tell a machine that is not
+        up yet from one that has ended: ``alive`` does.
+
+        :raise AgentLostError: the machine is gone, or does not answer
+        """
+        if self.kind == "vsock":
+            return self._connect_vsock(port, deadline, alive)
+        return self._connect_bridge(port, deadline)
+
+    def _connect_vsock(self, port: int, deadline: float, alive: Callable[[], bool]) -> socket.socket:
+        while True:
+            link = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+            try:
+                seconds, fraction = divmod(_VSOCK_CONNECT_S, 1)
+                link.setsockopt(
+                    socket.AF_VSOCK, _SO_VM_SOCKETS_CONNECT_TIMEOUT, struct.pack("ll", int(seconds), int(fraction * 1e6))
+                )
+                link.connect((self.cid, port))
+                return link
+            except OSError as error:
+                link.close()
+                if error.errno not in _NOT_YET or time.monotonic() > deadline or not alive():
+                    raise AgentLostError(f"cannot connect to the guest's agent: {reason(error)}") from error
+            time.sleep(_RETRY_S)
+
+    def _connect_bridge(self, port: int, deadline: float) -> socket.socket:
+        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            link.settimeout(max(0.001, deadline - time.monotonic()))
+            connect_unix(link, self.path)
+            link.sendall(b"CONNECT %d\n" % port)
+            _read_answer(link)
+        except TimeoutError as error:
+            link.close()
+            raise AgentLostError("the guest's agent did not answer in time") from error
+        except OSError as error:
+            link.close()
+            raise AgentLostError(f"cannot connect to the guest's agent: {reason(error)}") from error
+        except AgentLostError:
+            link.close()
+            raise
+        return link
+
+
+def _read_answer(link: socket.socket) -> None:
+    # Byte by byte: what follows the newline belongs to the connection.
+    answer = b""
+    while not answer.endswith(b"\n"):
+        byte = link.recv(1)
+        if not byte or len(answer) > _ANSWER_MAX:
+            raise AgentLostError("cannot connect to the guest's agent: the machine has ended, or refused")
+        answer += byte

@@ -1,0 +1,125 @@
+"""Calls to the agent over a control connection, and the opening of streams: docs/agent-protocol.md, host side.
+
+Blocking sockets with deadlines: a command makes a handful of calls, one after the other, and asyncio's import alone costs more than they do.
+"""
+
+import json
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+from runv.agent.carrier import CONTROL_PORT, STREAM_PORT, Carrier
+from runv.errors import AgentError, AgentLostError, reason
+
+VERSION = 1
+FRAME_MAX = 4 << 20
+CALL_TIMEOUT_S = 30.0
+
+_HEADER = 4
+Json = dict[str, Any]
+
+
+class Agent:
+    """A control connection on which ``hello`` was exchanged. ``claimed``: whether ours was the guest's first."""
+
+    def __init__(self, carrier: Carrier, secret: str, deadline: float, alive: Callable[[], bool] = lambda: True) -> None:
+        """Connects and says hello.
+
+        :raise AgentLostError: no answer before ``deadline``
+        :raise AgentError: denied, or another version
+        """
+        self.carrier = carrier
+        self.secret = secret
+        self._last_id = 0
+        self._link = carrier.connect(CONTROL_PORT, deadline, alive)
+        try:
+            answer = exchange(self._link, {"hello": {"version": VERSION, "secret": secret}}, deadline)["hello"]
+        except BaseException:
+            self._link.close()
+            raise
+        self.claimed = bool(answer.get("claimed"))
+        self.kernel = str(answer.get("kernel", ""))
+
+    def __enter__(self) -> "Agent":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the connection; processes it owns are killed by the guest."""
+        self._link.close()
+
+    def call(self, operation: str, arguments: Json, timeout_s: float = CALL_TIMEOUT_S) -> Json:
+        """One request and its answer.
+
+        :raise AgentError: the agent refused
+        :raise AgentLostError: the connection ended, or ``timeout_s`` passed
+        """
+        self._last_id += 1
+        request = {"id": self._last_id, "op": operation, "args": arguments}
+        answer = exchange(self._link, request, time.monotonic() + timeout_s)
+        result = answer.get("result")
+        if answer.get("id") != self._last_id or not isinstance(result, dict):
+            raise AgentLostError("the guest's agent broke the protocol")
+        return result
+
+    def stream(self, container: str, process: str, name: str) -> socket.socket:
+        """Opens one standard stream of a process; the connection then carries its bytes."""
+        deadline = time.monotonic() + CALL_TIMEOUT_S
+        link = self.carrier.connect(STREAM_PORT, deadline)
+        try:
+            first = {"secret": self.secret, "container": container, "process": process, "name": name}
+            exchange(link, {"stream": first}, deadline)
+            link.settimeout(None)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
+    def detach(self) -> socket.socket:
+        """Hands the connection itself over, to give it to a stand-in."""
+        self._link.settimeout(None)
+        return self._link
+
+
+def exchange(link: socket.socket, frame: Json, deadline: float) -> Json:
+    """Sends a frame and reads the next one; an error in it is raised."""
+    text = json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
+    if len(text) > FRAME_MAX:
+        raise AgentError("invalid", f"the configuration is too large for the guest's agent: {len(text)} bytes")
+    try:
+        link.settimeout(max(0.001, deadline - time.monotonic()))
+        link.sendall(len(text).to_bytes(_HEADER, "big") + text)
+        length = int.from_bytes(_read_exactly(link, _HEADER, deadline), "big")
+        if not 0 < length <= FRAME_MAX:
+            raise AgentLostError("the guest's agent broke the protocol")
+        answer = json.loads(_read_exactly(link, length, deadline))
+    except TimeoutError as error:
+        raise AgentLostError("the guest's agent did not answer in time") from error
+    except OSError as error:
+        raise AgentLostError(f"the connection to the guest's agent ended: {reason(error)}") from error
+    except ValueError as error:
+        raise AgentLostError("the guest's agent broke the protocol") from error
+    if not isinstance(answer, dict):
+        raise AgentLostError("the guest's agent broke the protocol")
+    if "error" in answer:
+        raise _error(answer["error"])
+    return answer
+
+
+def _read_exactly(link: socket.socket, count: int, deadline: float) -> bytes:
+    chunks = []
+    while count:
+        link.settimeout(max(0.001, deadline - time.monotonic()))
+        chunk = link.recv(min(count, 1 << 16))
+        if not chunk:
+            raise AgentLostError("the connection to the guest's agent ended")
+        chunks.append(chunk)
+        count -= len(chunk)
+    return b"".join(chunks)
+
+
+def _error(error: Json) -> AgentError:
+    return AgentError(str(error.get("kind", "failed")), str(error.get("message", "")), int(error.get("errno", 0)))

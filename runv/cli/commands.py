@@ -1,0 +1,221 @@
+"""The commands: flags in, one call into ``runv.sandbox``, output. Heavy modules are imported by the command that needs them."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from runv.cli.parse import Parsed
+from runv.errors import ConfigError, UsageError
+from runv.log import Log
+from runv.sandbox import lifecycle
+from runv.state import Container, check_id
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from runv.sandbox.create import Options
+
+
+def run(parsed: Parsed, log: Log) -> int:
+    """Runs one command and returns its exit status."""
+    assert parsed.command is not None
+    return _COMMANDS[parsed.command.name](parsed, log)
+
+
+def _root(parsed: Parsed) -> str:
+    root = os.path.abspath(str(parsed.globals["root"]) or lifecycle.default_root())
+    if root == "/":
+        raise UsageError("cannot use / as the state root")
+    return root
+
+
+def _container(parsed: Parsed) -> Container:
+    check_id(parsed.arguments[0])
+    return Container(_root(parsed), parsed.arguments[0])
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else ""
+
+
+def _create_options(parsed: Parsed, *, foreground: bool) -> "Options":
+    from runv.sandbox.create import Options
+
+    _refuse_descriptors(parsed)
+    return Options(
+        bundle=os.path.abspath(parsed.text("bundle") or "."),
+        pid_file=_absolute(parsed.text("pid-file")),
+        console_socket=_absolute(parsed.text("console-socket")),
+        foreground=foreground,
+        systemd_cgroup=bool(parsed.globals["systemd-cgroup"]) or parsed.globals["cgroup-manager"] == "systemd",
+    )
+
+
+def _refuse_descriptors(parsed: Parsed) -> None:
+    if parsed.flags["preserve-fds"]:
+        raise ConfigError("cannot preserve file descriptors: they cannot enter a virtual machine")
+
+
+def _create(parsed: Parsed, log: Log) -> int:
+    from runv import settings
+    from runv.sandbox.create import create
+
+    create(_root(parsed), parsed.arguments[0], _create_options(parsed, foreground=False), settings.load(), log)
+    return 0
+
+
+def _start(parsed: Parsed, log: Log) -> int:
+    lifecycle.start(_container(parsed))
+    return 0
+
+
+def _run(parsed: Parsed, log: Log) -> int:
+    from runv import settings
+    from runv.sandbox import foreground
+    from runv.sandbox.create import create
+
+    options = _create_options(parsed, foreground=not parsed.on("detach"))
+    container = _container(parsed)
+    with foreground.held_signals():
+        process = create(container.root, container.id, options, settings.load(), log)
+        terminal = options.foreground and _has_terminal(container)
+        try:
+            with foreground.raw_terminal(terminal):
+                lifecycle.start(container)
+                if not options.foreground:
+                    return 0
+                status = foreground.wait(process, terminal=terminal)
+        except BaseException:
+            lifecycle.delete(container, force=True)
+            raise
+        if not parsed.on("keep"):
+            lifecycle.delete(container, force=True)
+    return status
+
+
+def _has_terminal(container: Container) -> bool:
+    import json
+
+    with open(container.path("config.json"), encoding="utf-8") as file:
+        return bool(json.load(file)["process"].get("terminal"))
+
+
+def _kill(parsed: Parsed, log: Log) -> int:
+    from runv.cli.signals import signal_number
+
+    number = signal_number(parsed.arguments[1] if len(parsed.arguments) > 1 else "TERM")
+    lifecycle.kill(_container(parsed), number, everyone=parsed.on("all"))
+    return 0
+
+
+def _delete(parsed: Parsed, log: Log) -> int:
+    lifecycle.delete(_container(parsed), force=parsed.on("force"))
+    return 0
+
+
+def _state(parsed: Parsed, log: Log) -> int:
+    from runv.cli.show import state
+
+    print(state(_container(parsed)), end="")
+    return 0
+
+
+def _list(parsed: Parsed, log: Log) -> int:
+    from runv.cli.show import container_list
+
+    sys.stdout.write(container_list(_root(parsed), _format(parsed), quiet=parsed.on("quiet")))
+    return 0
+
+
+def _format(parsed: Parsed) -> str:
+    kind = parsed.text("format") or "table"
+    if kind not in ("table", "json"):
+        raise UsageError("invalid format option", hint="it is table or json")
+    return kind
+
+
+def _ps(parsed: Parsed, log: Log) -> int:
+    from runv.cli.show import process_list
+
+    sys.stdout.write(process_list(_container(parsed), _format(parsed)))
+    return 0
+
+
+def _exec(parsed: Parsed, log: Log) -> int:
+    from runv import settings
+    from runv.cli.exec import options_of, process_of
+    from runv.sandbox import foreground
+    from runv.sandbox.execute import execute
+
+    _refuse_descriptors(parsed)
+    container = _container(parsed)
+    process, raw = process_of(container, parsed)
+    options = options_of(parsed, process)
+    with foreground.held_signals():
+        terminal = options.foreground and process.terminal
+        with foreground.raw_terminal(terminal):
+            started = execute(container, process, raw, options, settings.load())
+            if not options.foreground:
+                return 0
+            status = foreground.wait(started.identity, terminal=terminal)
+    if os.path.exists(started.pid_file):
+        os.unlink(started.pid_file)
+    return status
+
+
+def _spec(parsed: Parsed, log: Log) -> int:
+    import json
+
+    from runv.errors import HostError
+    from runv.spec.default import default_config
+
+    path = os.path.join(parsed.text("bundle") or ".", "config.json")
+    try:
+        with open(path, "x", encoding="utf-8") as file:
+            json.dump(default_config(), file, indent="\t")
+            file.write("\n")
+    except FileExistsError:
+        raise ConfigError(f"File {path.removeprefix('./')} exists. Remove it first") from None
+    except OSError as error:
+        raise HostError(f"write {path}", error) from error
+    return 0
+
+
+def _features(parsed: Parsed, log: Log) -> int:
+    import json
+
+    from runv.cli.features import features
+
+    print(json.dumps(features(), indent=2))
+    return 0
+
+
+def _config(parsed: Parsed, log: Log) -> int:
+    from runv import settings
+    from runv.cli.report import show_settings
+
+    show_settings(settings.load(), _format(parsed))
+    return 0
+
+
+def _check(parsed: Parsed, log: Log) -> int:
+    from runv import settings
+    from runv.cli.report import show_check
+
+    return show_check(settings.load(), _format(parsed))
+
+
+_COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
+    "create": _create,
+    "start": _start,
+    "run": _run,
+    "state": _state,
+    "kill": _kill,
+    "delete": _delete,
+    "exec": _exec,
+    "list": _list,
+    "ps": _ps,
+    "spec": _spec,
+    "features": _features,
+    "config": _config,
+    "check": _check,
+}

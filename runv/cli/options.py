@@ -1,0 +1,80 @@
+"""The table of the OCI command: every command with its flags, arguments and help. Parsing, help, completion and man pages all read it.
+
+Spelled as runc spells them; crun's additions where engines use them. Data only.
+"""
+
+from collections import namedtuple
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NamedTuple
+
+    class Flag(NamedTuple):
+        """One flag. ``kind``: ``switch``, ``text``, ``number`` or ``list`` (may be repeated)."""
+
+        name: str
+        kind: str
+        help: str
+        short: str = ""
+
+    class Command(NamedTuple):
+        """One command. It takes ``least`` to ``most`` arguments (-1: any number); with ``rest`` flags end at the first argument."""
+
+        name: str
+        summary: str
+        arguments: str
+        least: int
+        most: int
+        flags: tuple[Flag, ...] = ()
+        rest: bool = False
+        details: str = ""
+
+else:  # the same without the typing module, which is dear to import: runv.cli is on every engine's path
+    Flag = namedtuple("Flag", "name kind help short", defaults=("",))
+    Command = namedtuple("Command", "name summary arguments least most flags rest details", defaults=((), False, ""))
+
+GLOBAL = (
+    Flag("root", "text", "folder for the state of containers (default: /run/runv)"),
+    Flag("log", "text", "write messages to this file instead of stderr"),
+    Flag("log-format", "text", "format of messages: text or json"),
+    Flag("debug", "switch", "more messages"),
+    Flag("systemd-cgroup", "switch", "read cgroupsPath as slice:prefix:name"),
+    Flag("cgroup-manager", "text", "cgroupfs, systemd or disabled (as crun has it)"),
+    Flag("rootless", "text", "accepted for runc's callers; has no effect"),
+    Flag("version", "switch", "print the version", "v"),
+    Flag("help", "switch", "show help", "h"),
+)
+
+_BUNDLE = Flag("bundle", "text", "folder with config.json and the root file system (default: the current folder)", "b")
+_CONSOLE = Flag("console-socket", "text", "unix socket that is to receive the terminal's master")
+_PID_FILE = Flag("pid-file", "text", "file to write the process id to")
+_NO_PIVOT = Flag("no-pivot", "switch", "accepted for runc's callers; the guest always pivots")
+_NO_KEYRING = Flag("no-new-keyring", "switch", "accepted for runc's callers; the guest's keyrings are its own")
+_PRESERVE = Flag("preserve-fds", "number", "must be 0: descriptors cannot enter a virtual machine")
+_DETACH = Flag("detach", "switch", "do not wait for the process to end", "d")
+_FORMAT = Flag("format", "text", "table or json", "f")
+
+_CREATE = (_BUNDLE, _CONSOLE, _PID_FILE, _NO_PIVOT, _NO_KEYRING, _PRESERVE)
+
+COMMANDS = (
+    Command("create", "create a container", "CONTAINER", 1, 1, _CREATE, details="Boots a virtual machine for the bundle, or joins its pod's, and prepares everything but the program, which `start` lets run."),
+    Command("start", "run the program of a created container", "CONTAINER", 1, 1),
+    Command("run", "create and start a container", "CONTAINER", 1, 1, (*_CREATE, _DETACH, Flag("keep", "switch", "do not delete the container when it has ended"), Flag("no-subreaper", "switch", "accepted for runc's callers"))),
+    Command("state", "show the state of a container as JSON", "CONTAINER", 1, 1),
+    Command("kill", "send a signal to a container", "CONTAINER [SIGNAL]", 1, 2, (Flag("all", "switch", "to all its processes", "a"),), rest=True, details="SIGNAL is a number or a name, with or without SIG; TERM when left out."),
+    Command("delete", "remove a container", "CONTAINER", 1, 1, (Flag("force", "switch", "kill it first; fine when there is none", "f"),)),
+    Command("exec", "run another process in a container", "CONTAINER COMMAND [ARGUMENT...]", 1, -1, (
+        _CONSOLE, Flag("cwd", "text", "working directory"), Flag("env", "list", "environment variable NAME=VALUE", "e"),
+        Flag("tty", "switch", "give it a terminal", "t"), Flag("user", "text", "user and group ids: UID[:GID]", "u"),
+        Flag("additional-gids", "list", "additional group id", "g"), Flag("process", "text", "file with the process as JSON", "p"),
+        _DETACH, _PID_FILE, Flag("process-label", "text", "accepted for runc's callers"), Flag("apparmor", "text", "accepted for runc's callers"),
+        Flag("no-new-privs", "switch", "set no_new_privs"), Flag("cap", "list", "add a capability", "c"), _PRESERVE,
+        Flag("cgroup", "list", "accepted for runc's callers"), Flag("ignore-paused", "switch", "accepted for runc's callers"),
+    ), rest=True),
+    Command("list", "list containers", "", 0, 0, (_FORMAT, Flag("quiet", "switch", "ids only", "q"))),
+    Command("ps", "show the processes of a container", "CONTAINER", 1, -1, (_FORMAT,), rest=True, details="The table shows the guest's processes; `--format json` the host's process ids that stand for them."),
+    Command("spec", "write a config.json to start from", "", 0, 0, (_BUNDLE, Flag("rootless", "switch", "accepted for runc's callers"))),
+    Command("features", "show what this runtime can do, as JSON", "", 0, 0),
+    Command("config", "show runv's settings and where each comes from", "", 0, 0, (_FORMAT,)),
+    Command("check", "say whether this host can run containers, and what will be used", "", 0, 0, (_FORMAT,)),
+)  # fmt: skip

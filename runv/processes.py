@@ -1,0 +1,194 @@
+"""Host processes: who they are (a pid *and* a start time), and how ours are started and ended.
+
+Nothing here imports ``subprocess``: it costs more than what we need of it, and the children here want things it cannot do
+(namespaces, cgroups, and writing down their own pid before they run).
+"""
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+
+from runv.errors import HostError
+from runv.files import read_text
+
+_START_TIME_FIELD = 19  # of /proc/PID/stat, counted from behind the command's closing parenthesis
+_FIRST_FD = 3
+
+
+class Identity:
+    """A process that cannot be mistaken for a later one with the same pid. ``start``: clock ticks since boot, 0 when unknown."""
+
+    __slots__ = ("pid", "start")
+
+    def __init__(self, pid: int, start: int) -> None:
+        self.pid = pid
+        self.start = start
+
+    def alive(self) -> bool:
+        """Whether it runs. One that has ended and was not waited for does not."""
+        status = _status(self.pid)
+        return status is not None and status[0] not in "ZXx" and status[1] == self.start
+
+    def __str__(self) -> str:
+        return f"{self.pid} {self.start}"
+
+
+def identify(pid: int) -> Identity:
+    """The identity of a process that exists now (start 0 when it does not)."""
+    status = _status(pid)
+    return Identity(pid, status[1] if status else 0)
+
+
+def _status(pid: int) -> tuple[str, int] | None:
+    """State letter and start time of a process; None when there is none."""
+    try:
+        fields = read_text(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return fields[0], int(fields[_START_TIME_FIELD])
+
+
+def read_identity(path: str) -> Identity | None:
+    """What a child wrote as its pid file; None when it never came that far, or the file is not whole."""
+    try:
+        pid, _, start = read_text(path).partition(" ")
+        return Identity(int(pid), int(start))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def spawn(
+    argv: list[str],
+    *,
+    env: Mapping[str, str],
+    stdio: tuple[int, int, int],
+    keep: Iterable[int] = (),
+    pid_file: str,
+    session: bool = True,
+    prepare: Callable[[], None] | None = None,
+) -> Identity:
+    """Starts a program as a child that outlives us. Returns when it executes.
+
+    :param stdio: our descriptors that become its 0, 1 and 2
+    :param keep: our descriptors that it inherits under their own numbers; every other one is closed
+    :param pid_file: where the child writes its identity *before* it runs the program, so that there is never a
+        process of ours that nobody knows of, whenever we are killed
+    :param prepare: called in the child before all that; its ``OSError`` becomes ours
+    :raise HostError: something of it failed; the child is gone then
+    """
+    kept = sorted(set(keep))
+    report_read, report_write = os.pipe2(os.O_CLOEXEC)
+    pid = os.fork()
+    if pid == 0:
+        _child(argv, env, stdio, kept, pid_file, session, prepare, report_write)
+    os.close(report_write)
+    with os.fdopen(report_read, "rb") as report:
+        failure = report.read()
+    if failure:
+        os.waitpid(pid, 0)
+        number, _, what = failure.decode(errors="surrogateescape").partition(" ")
+        raise HostError(f"start {os.path.basename(argv[0])}: {what}", OSError(int(number), os.strerror(int(number))))
+    return identify(pid)
+
+
+def _child(
+    argv: list[str],
+    env: Mapping[str, str],
+    stdio: tuple[int, int, int],
+    keep: list[int],
+    pid_file: str,
+    session: bool,
+    prepare: Callable[[], None] | None,
+    report: int,
+) -> None:
+    """The child's side of ``spawn``; never returns."""
+    try:
+        if session:
+            os.setsid()
+        if prepare is not None:
+            prepare()
+        _write_pid_file(pid_file)
+        _arrange_descriptors(stdio, [*keep, report])
+        os.set_inheritable(report, False)
+        _default_signals()
+        os.chdir("/")
+        os.execve(argv[0], argv, dict(env))
+    except OSError as error:
+        os.write(report, f"{error.errno or 5} {error.filename or argv[0]}".encode(errors="surrogateescape"))
+    finally:
+        os._exit(127)
+
+
+def _write_pid_file(path: str) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    os.write(fd, str(identify(os.getpid())).encode())
+    os.close(fd)
+
+
+def _arrange_descriptors(stdio: tuple[int, int, int], keep: list[int]) -> None:
+    # dup2 onto 0..2 may overwrite a source that is needed later: so first out of the way.
+    sources = [os.dup(fd) if fd < _FIRST_FD else fd for fd in stdio]
+    for target, source in enumerate(sources):
+        os.dup2(source, target)
+    low = _FIRST_FD
+    for fd in sorted(keep):
+        os.closerange(low, fd)
+        os.set_inheritable(fd, True)
+        low = fd + 1
+    os.closerange(low, 1 << 20)
+
+
+def _default_signals() -> None:
+    # Python ignores these two; a program must not inherit that.
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+
+
+def kill_and_wait(process: Identity, timeout_s: float) -> bool:
+    """Kills a process and waits until it is gone. False when it was not after ``timeout_s``."""
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        if not process.alive():
+            _reap(process.pid)
+            return True
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        return wait_for_end(process, pidfd, timeout_s)
+    finally:
+        os.close(pidfd)
+
+
+def wait_for_end(process: Identity, pidfd: int, timeout_s: float) -> bool:
+    """Waits until the process behind ``pidfd`` has ended. False when it had not after ``timeout_s``."""
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    ended = bool(poll.poll(timeout_s * 1000))
+    if ended:
+        _reap(process.pid)
+    return ended
+
+
+def _reap(pid: int) -> None:
+    # It may be a child of ours (a foreground run) or somebody else's.
+    with contextlib.suppress(ChildProcessError):
+        os.waitpid(pid, os.WNOHANG)
+
+
+def wait_gone(process: Identity, timeout_s: float) -> bool:
+    """Waits until a process, not of our own starting, has ended."""
+    deadline = time.monotonic() + timeout_s
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return not process.alive() or wait_for_end(process, pidfd, max(0.0, deadline - time.monotonic()))
+    finally:
+        os.close(pidfd)

@@ -1,0 +1,277 @@
+"""Starting a sandbox's machine and waiting until its agent answers: QEMU, the bridge, virtiofsd, in this order."""
+
+import fcntl
+import os
+import secrets
+import socket
+import struct
+import time
+from typing import NamedTuple
+
+from runv.agent.carrier import Carrier
+from runv.agent.client import Agent
+from runv.errors import AgentError, AgentLostError, BootError, HostError, VmError
+from runv.files import read_text, short_path
+from runv.log import Log
+from runv.processes import kill_and_wait, spawn
+from runv.sandbox.layout import PROCESSES, SandboxFolder, SandboxRecord
+from runv.settings import Settings
+from runv.storage import TAG
+from runv.vm import choice, qemu, virtiofsd
+from runv.vm.machine import Machine, Share, Transport
+from runv.vm.qemu import Bind
+
+KILL_TIMEOUT_S = 10.0
+_CONSOLE_LINES = 12
+_CID_TRIES = 32
+_CID_FIRST = 3
+_VHOST_VSOCK_SET_GUEST_CID = 0x4008AF60
+
+
+class Wanted(NamedTuple):
+    """What the machine is to be, settled before anything is created."""
+
+    qemu: str
+    kernel: str
+    initrd: str
+    bridge: str
+    standin: str
+    kernel_parameters: str
+    accelerator: str
+    transport: str
+    kind: str
+    share: str
+    virtiofsd: str
+    vcpus: int
+    memory_mib: int
+    boot_timeout_s: int
+
+
+def settle(settings: Settings, *, vcpus: int, memory_mib: int) -> Wanted:
+    """Finds programs and artefacts, and chooses.
+
+    :raise RunvError: something is missing
+    """
+    return Wanted(
+        qemu=choice.qemu_program(settings),
+        kernel=choice.artefact(settings, "kernel"),
+        initrd=choice.artefact(settings, "initrd"),
+        bridge=choice.artefact(settings, "bridge"),
+        standin=choice.artefact(settings, "standin"),
+        kernel_parameters=settings.text("kernel_parameters"),
+        accelerator=choice.accelerator(settings).value,
+        transport=choice.transport(settings).value,
+        kind=choice.machine(settings).value,
+        share=choice.share(settings).value,
+        virtiofsd=settings.text("virtiofsd"),
+        vcpus=max(vcpus, settings.number("vcpus")),
+        memory_mib=max(memory_mib, settings.number("memory_mib")),
+        boot_timeout_s=settings.number("boot_timeout_s"),
+    )
+
+
+class Host(NamedTuple):
+    """Where on the host the machine's processes are to sit."""
+
+    groups: list[str]
+    netns_pid: int
+
+
+class Launched(NamedTuple):
+    """A machine on its way up: everything needed to wait for it, and to start it once more."""
+
+    sandbox: SandboxFolder
+    wanted: Wanted
+    host: Host
+    container: str
+    binds: list[Bind]
+    record: SandboxRecord
+
+
+def launch(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, binds: list[Bind]) -> Launched:
+    """Starts the machine's processes and does not wait for the guest.
+
+    :raise VmError, HostError: a process could not be started
+    """
+    record = _start(sandbox, wanted, host, container, binds)
+    return Launched(sandbox, wanted, host, container, binds, record)
+
+
+def wait(machine: Launched, log: Log) -> Agent:
+    """Waits until the agent answers, and claims it. A guest that hangs is tried once more.
+
+    :raise BootError: it did not come up; the message has the end of its console
+    """
+    sandbox = machine.sandbox
+    for last_try in (False, True):
+        try:
+            return _first_connection(sandbox, machine.record, machine.wanted)
+        except AgentLostError as error:
+            # Whether it hangs (worth another try: see docs/kernel.md on calibration) or ended (it would again).
+            hangs = sandbox.alive()
+            failure = BootError(_boot_message(sandbox, hangs, machine.wanted, error))
+            stop(sandbox)
+            if not hangs or last_try:
+                raise failure from error
+        log.debug("the guest did not answer in time; starting it once more")
+        machine = launch(sandbox, machine.wanted, machine.host, machine.container, machine.binds)
+    raise BootError("cannot boot the guest")
+
+
+def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, binds: list[Bind]) -> SandboxRecord:
+    for name in ("agent.sock", "qmp.sock", "fs.sock"):
+        if os.path.exists(sandbox.path(name)):
+            os.unlink(sandbox.path(name))
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    console = os.open(sandbox.path("console.log"), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    qmp = _listen(sandbox.path("qmp.sock"))
+    opened = [null, console]
+    try:
+        if wanted.transport == "vsock":
+            device, cid = _claim_cid()
+            opened.append(device)
+            record = SandboxRecord(secret=secrets.token_hex(32), transport="vsock", cid=cid, container=container)
+            transport = Transport("vsock", device, cid)
+        else:
+            near, far = socket.socketpair()
+            record = SandboxRecord(secret=secrets.token_hex(32), transport="serial", cid=0, container=container)
+            transport = Transport("serial", far.detach())
+            opened += [transport.fd, near.detach()]
+        sandbox.save(record)
+        machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)
+        _start_processes(sandbox, machine, wanted, host, binds, opened, null)
+    finally:
+        qmp.close()
+        for fd in opened:
+            os.close(fd)
+    return record
+
+
+def _start_processes(
+    sandbox: SandboxFolder, machine: Machine, wanted: Wanted, host: Host, binds: list[Bind], opened: list[int], null: int
+) -> None:
+    listener = virtiofsd.listen(sandbox.path("fs.sock")) if wanted.share == "virtiofs" else None
+    share = sandbox.path("share")
+    process = qemu.start(
+        machine,
+        share=share,
+        binds=binds,
+        groups=host.groups,
+        netns_pid=host.netns_pid,
+        pid_file=sandbox.path("qemu.pid"),
+        null_fd=null,
+    )
+    if wanted.transport == "serial":
+        _start_bridge(sandbox, wanted.bridge, opened[-1], null)
+    if listener is not None:
+        virtiofsd.start(
+            wanted.virtiofsd,
+            share,
+            listener,
+            qemu_pid=process.pid,
+            groups=host.groups,
+            pid_file=sandbox.path("virtiofsd.pid"),
+            null_fd=null,
+        )
+        listener.close()
+
+
+def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_fd: int, console_fd: int) -> Machine:
+    socket_path = sandbox.path("fs.sock") if wanted.share == "virtiofs" else ""
+    return Machine(
+        name=sandbox.name,
+        qemu=wanted.qemu,
+        kind=wanted.kind,
+        accelerator=wanted.accelerator,
+        kernel=wanted.kernel,
+        initrd=wanted.initrd,
+        kernel_parameters=wanted.kernel_parameters,
+        tsc_khz=host_tsc_khz(),
+        vcpus=wanted.vcpus,
+        memory_mib=wanted.memory_mib,
+        transport=transport,
+        shares=(Share(TAG, sandbox.path("share"), wanted.share, socket_path),),
+        qmp_fd=qmp_fd,
+        console_fd=console_fd,
+    )
+
+
+def host_tsc_khz() -> int:
+    """The speed of the host's time stamp counter, which TCG hands to the guest; 0 when it is not known.
+
+    On a host that is itself a guest, and on processors with a constant counter, /proc/cpuinfo has it.
+    """
+    for line in read_text("/proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "cpu MHz":
+            return int(float(value) * 1000)
+    return 0
+
+
+def _listen(path: str) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_path(path) as address:
+            listener.bind(address)
+        listener.listen(64)
+    except OSError as error:
+        listener.close()
+        raise HostError(f"listen on {path}", error) from error
+    return listener
+
+
+def _start_bridge(sandbox: SandboxFolder, program: str, link: int, null: int) -> None:
+    with _listen(sandbox.path("agent.sock")) as listener:
+        fd = listener.fileno()
+        spawn(
+            [program, "--link-fd", str(link), "--listen-fd", str(fd), "--label", sandbox.name],
+            env={},
+            stdio=(null, null, null),
+            keep=[link, fd],
+            pid_file=sandbox.path("bridge.pid"),
+        )
+
+
+def _claim_cid() -> tuple[int, int]:
+    """An open vhost-vsock device that holds a free CID."""
+    try:
+        device = os.open("/dev/vhost-vsock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError("open /dev/vhost-vsock", error, hint="set transport to serial or auto") from error
+    for _ in range(_CID_TRIES):
+        cid = _CID_FIRST + secrets.randbelow(2**32 - 2 - _CID_FIRST)
+        try:
+            fcntl.ioctl(device, _VHOST_VSOCK_SET_GUEST_CID, struct.pack("Q", cid))
+            return device, cid
+        except OSError:
+            continue
+    os.close(device)
+    raise VmError("cannot find a free vsock context id")
+
+
+def _first_connection(sandbox: SandboxFolder, record: SandboxRecord, wanted: Wanted) -> Agent:
+    carrier = Carrier(record.transport, cid=record.cid, path=sandbox.path("agent.sock"))
+    try:
+        agent = Agent(carrier, record.secret, time.monotonic() + wanted.boot_timeout_s, sandbox.alive)
+    except AgentError as error:
+        raise BootError(f"the guest's agent was claimed by somebody else: {error}") from error
+    if not agent.claimed:
+        agent.close()
+        raise BootError("the guest's agent was claimed by somebody else")
+    return agent
+
+
+def _boot_message(sandbox: SandboxFolder, hangs: bool, wanted: Wanted, error: AgentLostError) -> str:
+    what = f"did not answer within {wanted.boot_timeout_s} s, twice" if hangs else "ended before its agent answered"
+    try:
+        lines = [line.strip() for line in read_text(sandbox.path("console.log")).splitlines() if line.strip()]
+    except OSError:
+        lines = []
+    console = " | ".join(lines[-_CONSOLE_LINES:]) or "nothing"
+    return f"cannot boot the guest: it {what} ({error}); its console said: {console}"
+
+
+def stop(sandbox: SandboxFolder) -> bool:
+    """Ends every process of a sandbox without asking the guest. True when nothing is left of them."""
+    found = [process for name in PROCESSES if (process := sandbox.process(name)) is not None]
+    return all([kill_and_wait(process, KILL_TIMEOUT_S) for process in found])

@@ -1,0 +1,23 @@
+"""Reaching the agent of a sandbox that runs already."""
+
+import time
+
+from runv.agent.carrier import Carrier
+from runv.agent.client import Agent
+from runv.errors import AgentLostError
+from runv.sandbox.layout import SandboxFolder, SandboxRecord
+
+CONNECT_TIMEOUT_S = 10.0
+
+
+def carrier_of(sandbox: SandboxFolder, record: SandboxRecord) -> Carrier:
+    """How the agent of ``sandbox`` is reached."""
+    return Carrier(record.transport, cid=record.cid, path=sandbox.path("agent.sock"))
+
+
+def connect(sandbox: SandboxFolder, timeout_s: float = CONNECT_TIMEOUT_S) -> Agent:
+    """:raise AgentLostError: the sandbox has ended, or its agent does not answer within ``timeout_s``"""
+    record = sandbox.load()
+    if not sandbox.alive():
+        raise AgentLostError("the container's sandbox has ended")
+    return Agent(carrier_of(sandbox, record), record.secret, time.monotonic() + timeout_s, sandbox.alive)

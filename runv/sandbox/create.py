@@ -1,0 +1,325 @@
+"""Making a container: config.json and a bundle in, a created container out. What fails half-way is undone by ``remove``."""
+
+import os
+import secrets
+from typing import Any, NamedTuple
+
+from runv import OCI_VERSION, cgroups, storage
+from runv.agent.client import Agent
+from runv.errors import ConfigError, StateError, reason
+from runv.files import locked_folder, write_atomic
+from runv.hooks import run_hooks
+from runv.log import Log
+from runv.processes import Identity
+from runv.sandbox import boot, join, standin
+from runv.sandbox.connection import connect
+from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.remove import remove
+from runv.settings import Settings
+from runv.spec.config import Config, Document, parse_config
+from runv.state import Container, ContainerRecord, check_id, make_root, timestamp
+from runv.vm.namespace import add_binds
+from runv.vm.qemu import Bind
+
+# What the machine needs beside what its containers may use: the guest's kernel, init and caches.
+_MEMORY_OVERHEAD_MIB = 64
+_GUEST_SHARE_OPTIONS = {"9p": ["msize=512000", "cache=mmap", "posixacl"], "virtiofs": []}
+
+
+class Options(NamedTuple):
+    """The flags of ``create`` and ``run`` that matter here. Paths are absolute or empty."""
+
+    bundle: str
+    pid_file: str = ""
+    console_socket: str = ""
+    foreground: bool = False
+    systemd_cgroup: bool = False
+
+
+class _Plan(NamedTuple):
+    """Everything decided before anything is made."""
+
+    document: Document
+    storage: storage.StoragePlan
+    wanted: boot.Wanted
+    groups: list[str]
+    host: Container | None
+    network: str
+    options: Options
+
+
+def create(root: str, container_id: str, options: Options, settings: Settings, log: Log) -> Identity:
+    """Creates a container; returns its stand-in, the process engines know it by.
+
+    :raise RunvError: it could not; nothing is left of it then
+    """
+    check_id(container_id)
+    container = Container(root, container_id)
+    plan = _plan(container, options, settings, log)
+    container.reserve()
+    with locked_folder(container.folder):
+        try:
+            return _make(container, plan, log)
+        except BaseException:
+            remove(container)
+            raise
+
+
+def read_bundle(bundle: str) -> Document:
+    """config.json of a bundle, checked.
+
+    :raise ConfigError: it is missing or wrong
+    """
+    path = os.path.join(bundle, "config.json")
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+    except FileNotFoundError as error:
+        if not os.path.isdir(bundle):
+            raise ConfigError(f"cannot open bundle {bundle}: no such file or directory") from error
+        raise ConfigError(f"JSON specification file {path} not found", hint="`runv spec` writes one") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {reason(error)}") from error
+    return parse_config(data, "config.json")
+
+
+def _plan(container: Container, options: Options, settings: Settings, log: Log) -> _Plan:
+    document = read_bundle(options.bundle)
+    config = document.config
+    if config.process is None:
+        raise ConfigError("config.json: $.process is needed to create a container")
+    _check_terminal(config, options)
+    _refuse_unsupported_hooks(config)
+    make_root(container.root)
+    host = join.find_host(container.root, config)
+    network = join.network_path(config)
+    if network:
+        join.check_network(network)
+    relative = cgroups.relative_path(config.linux.cgroups_path, container.id, systemd=options.systemd_cgroup)
+    vcpus, memory_mib = machine_size(config)
+    wanted = boot.settle(settings, vcpus=vcpus, memory_mib=memory_mib)
+    log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
+    return _Plan(
+        document=document,
+        storage=storage.plan(container.id, options.bundle, config, document.raw),
+        wanted=wanted,
+        groups=cgroups.plan(relative),
+        host=host,
+        network=network,
+        options=options,
+    )
+
+
+def _check_terminal(config: Config, options: Options) -> None:
+    terminal = config.process is not None and config.process.terminal
+    if options.foreground:
+        if options.console_socket:
+            raise ConfigError("cannot use console socket if runv will not detach or allocate tty")
+        if terminal and not os.isatty(0):
+            raise ConfigError("cannot allocate tty: standard input is not a terminal")
+    elif terminal and not options.console_socket:
+        raise ConfigError("cannot allocate tty if runv will detach without setting console socket")
+    elif options.console_socket and not terminal:
+        raise ConfigError("cannot use console socket if runv will not detach or allocate tty")
+
+
+def _refuse_unsupported_hooks(config: Config) -> None:
+    hooks = config.hooks
+    for name, entries in (
+        ("createContainer", hooks.create_container if hooks else None),
+        ("startContainer", hooks.start_container if hooks else None),
+    ):
+        if entries:
+            raise ConfigError(f"config.json: $.hooks.{name}: hooks inside the container are not supported yet")
+
+
+def machine_size(config: Config) -> tuple[int, int]:
+    """The least vCPUs and MiB a container's own limits call for; 0 where it sets none. Pure."""
+    resources = config.linux.resources
+    memory = resources.memory.limit if resources and resources.memory else None
+    cpu = resources.cpu if resources else None
+    vcpus = 0
+    if cpu and cpu.quota and cpu.quota > 0 and cpu.period:
+        vcpus = min(-(-cpu.quota // cpu.period), os.cpu_count() or 1)
+    memory_mib = -(-memory // (1 << 20)) + _MEMORY_OVERHEAD_MIB if memory and memory > 0 else 0
+    return vcpus, min(memory_mib, _host_memory_mib())
+
+
+def _host_memory_mib() -> int:
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
+
+
+def _make(container: Container, plan: _Plan, log: Log) -> Identity:
+    config = plan.document.config
+    sandbox = _sandbox_for(container, plan)
+    missing = cgroups.missing_folders(plan.groups)
+    record = ContainerRecord(
+        id=container.id,
+        sandbox=sandbox.name,
+        bundle=plan.options.bundle,
+        rootfs=plan.storage.rootfs,
+        oci_version=config.oci_version or OCI_VERSION,
+        created=timestamp(),
+        annotations=config.annotations or {},
+        groups=plan.groups,
+        made_groups=missing,
+    )
+    # From here on `delete --force` finds everything: it is written down before it is made.
+    container.save(record)
+    _save_config(container, plan)
+    cgroups.create(missing)
+    standing = standin.start(
+        plan.wanted.standin,
+        container.id,
+        pid_file=container.path("init.pid"),
+        groups=plan.groups,
+        network=_network_of(plan),
+        foreground_terminal=_foreground_terminal(plan),
+    )
+    agent = _enter_sandbox(container, sandbox, plan, standing.identity, log)
+    try:
+        terminal = _create_in_guest(container, sandbox, agent, plan)
+        _attach(standing, agent, container.id, terminal)
+    finally:
+        agent.close()
+    container.mark_ready()
+    if plan.options.pid_file:
+        write_atomic(plan.options.pid_file, str(standing.identity.pid), 0o644)
+    return standing.identity
+
+
+def _save_config(container: Container, plan: _Plan) -> None:
+    import json
+
+    write_atomic(container.path("config.json"), json.dumps(plan.document.raw))
+
+
+def _sandbox_for(container: Container, plan: _Plan) -> SandboxFolder:
+    if plan.host is None:
+        return SandboxFolder(container.root, secrets.token_hex(6))
+    return SandboxFolder(container.root, plan.host.load().sandbox)
+
+
+def _foreground_terminal(plan: _Plan) -> bool:
+    process = plan.document.config.process
+    return plan.options.foreground and process is not None and process.terminal
+
+
+def _network_of(plan: _Plan) -> str:
+    """The namespace the stand-in joins: the given one, the sandbox's, or (empty) a new one."""
+    if plan.network or plan.host is None:
+        return plan.network
+    host = plan.host.standin()
+    return f"/proc/{host.pid}/ns/net" if host is not None and host.alive() else ""
+
+
+def _binds(plan: _Plan) -> list[Bind]:
+    return [Bind(*shared) for shared in plan.storage.shared]
+
+
+def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, log: Log) -> Agent:
+    if plan.host is not None:
+        return _enter_existing(container, sandbox, plan)
+    for folder in (sandbox.folder, sandbox.path("members"), sandbox.path("share")):
+        os.mkdir(folder, 0o700)
+    with locked_folder(sandbox.folder):
+        write_atomic(sandbox.path("members", container.id), "")
+        host = boot.Host(plan.groups, process.pid)
+        state = hook_state(container, container.load(), "creating", process.pid)
+        launched = boot.launch(sandbox, plan.wanted, host, container.id, _binds(plan))
+        run_creation_hooks(plan.document.config, state, log)
+        agent = boot.wait(launched, log)
+        try:
+            agent.call("setup", _setup(plan))
+        except BaseException:
+            agent.close()
+            raise
+    return agent
+
+
+def _enter_existing(container: Container, sandbox: SandboxFolder, plan: _Plan) -> Agent:
+    try:
+        with locked_folder(sandbox.folder):
+            qemu = sandbox.process("qemu.pid")
+            if qemu is None or not sandbox.alive():
+                raise StateError(f"cannot join sandbox {sandbox.name}: it has ended")
+            write_atomic(sandbox.path("members", container.id), "")
+            add_binds(qemu, sandbox.path("share"), _binds(plan))
+            return connect(sandbox)
+    except FileNotFoundError:
+        raise StateError(f"cannot join sandbox {sandbox.name}: it has ended") from None
+
+
+def run_creation_hooks(config: Config, state: dict[str, Any], log: Log) -> None:
+    """prestart and createRuntime, on the host, in this order (spec: config.md, "POSIX-platform Hooks")."""
+    if config.hooks is None:
+        return
+    run_hooks("prestart", config.hooks.prestart or [], state)
+    run_hooks("createRuntime", config.hooks.create_runtime or [], state)
+
+
+def hook_state(container: Container, record: ContainerRecord, status: str, pid: int) -> dict[str, Any]:
+    """The state that hooks get on stdin (spec: runtime.md, "State")."""
+    return {
+        "ociVersion": record.oci_version,
+        "id": container.id,
+        "status": status,
+        "pid": pid,
+        "bundle": record.bundle,
+        "annotations": record.annotations,
+    }
+
+
+def _setup(plan: _Plan) -> dict[str, Any]:
+    import time
+
+    share = {
+        "type": plan.wanted.share,
+        "tag": storage.TAG,
+        "target": storage.GUEST_SHARE,
+        "options": _GUEST_SHARE_OPTIONS[plan.wanted.share],
+    }
+    setup: dict[str, Any] = {"time_ns": time.time_ns(), "entropy": secrets.token_hex(64), "shares": [share]}
+    if plan.document.config.hostname:
+        setup["hostname"] = plan.document.config.hostname
+    return setup
+
+
+def _create_in_guest(container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan) -> standin.Terminal:
+    raw, config = plan.document.raw, plan.document.config
+    linux = dict(raw.get("linux") or {})
+    linux["namespaces"] = join.guest_namespaces(container.root, config, plan.host, sandbox)
+    oci = {
+        "root": plan.storage.root,
+        "process": guest_process(raw["process"]),
+        "mounts": plan.storage.mounts,
+        "linux": linux,
+    }
+    for name in ("hostname", "domainname"):
+        if raw.get(name):
+            oci[name] = raw[name]
+    agent.call("create", {"container": container.id, "oci": oci})
+    return open_terminal(config.process, plan.options) if config.process else standin.Terminal("none")
+
+
+def guest_process(process: dict[str, Any]) -> dict[str, Any]:
+    """A process as the guest is to see it. The host's security modules have no profiles there: the machine is the confinement."""
+    return {key: value for key, value in process.items() if key not in ("apparmorProfile", "selinuxLabel")}
+
+
+def open_terminal(process: Any, options: Options) -> standin.Terminal:
+    """The terminal a process wants, made when there is a console socket to send it to."""
+    if not process.terminal:
+        return standin.Terminal("none")
+    if options.foreground:
+        return standin.Terminal("foreground")
+    size = process.console_size
+    return standin.open_console(options.console_socket, (size.height, size.width) if size else None)
+
+
+def _attach(standing: standin.Standin, agent: Agent, container: str, terminal: standin.Terminal) -> None:
+    try:
+        standin.attach(standing, agent, container, "init", terminal)
+    finally:
+        if terminal.fd >= 0:
+            os.close(terminal.fd)

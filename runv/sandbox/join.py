@@ -1,0 +1,99 @@
+"""Which sandbox a container belongs to: one of its own, or an existing container's. And what its namespaces are called in the guest."""
+
+import os
+import re
+from typing import TYPE_CHECKING, Any
+
+from runv.errors import ConfigError, NotFoundError
+from runv.sandbox.layout import SandboxFolder
+from runv.spec.annotations import sandbox_of
+from runv.state import Container, containers
+
+if TYPE_CHECKING:
+    from runv.spec.config import Config
+
+_PROC_PATH = re.compile(r"^/proc/(\d+)/ns/[a-z_]+$")
+
+
+def find_host(root: str, config: "Config") -> Container | None:
+    """The container whose sandbox ``config`` joins; None when it brings its own.
+
+    :raise NotFoundError: its annotations name a container that does not exist
+    """
+    named = sandbox_of(config.annotations or {})
+    if named:
+        host = Container(root, named)
+        if "/" in named or not host.exists():
+            raise NotFoundError(f"cannot join sandbox {named}: container does not exist")
+        return host
+    paths = [namespace.path for namespace in config.linux.namespaces or [] if namespace.path]
+    if not paths:
+        return None
+    living = _living(root)
+    return next((found for path in paths if (found := _owner(path, living)) is not None), None)
+
+
+def _living(root: str) -> dict[int, Container]:
+    """Containers whose machine runs, by the pid of their stand-in."""
+    found = {}
+    for container in containers(root):
+        standin = container.standin()
+        if standin is not None and standin.alive():
+            found[standin.pid] = container
+    return found
+
+
+def _owner(path: str, living: dict[int, Container]) -> Container | None:
+    match = _PROC_PATH.match(path)
+    if match and int(match[1]) in living:
+        return living[int(match[1])]
+    # Not by a stand-in's pid: then it can only be the network namespace that a sandbox sits in, under a name of its own.
+    wanted = _inode(path)
+    own = {_inode("/proc/self/ns/net"), None}
+    if wanted in own:
+        return None
+    return next((c for pid, c in living.items() if _inode(f"/proc/{pid}/ns/net") == wanted), None)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+def network_path(config: "Config") -> str:
+    """The path of the network namespace; empty for a new one."""
+    return next((ns.path for ns in config.linux.namespaces or [] if ns.type == "network"), "")
+
+
+def check_network(path: str) -> None:
+    """:raise ConfigError: ``path`` is no namespace, or the host's own"""
+    wanted = _inode(path)
+    if wanted is None:
+        raise ConfigError(f"cannot use network namespace {path}: no such file or directory")
+    if wanted == _inode("/proc/self/ns/net"):
+        raise ConfigError(f"cannot use network namespace {path}: a virtual machine cannot use the host's own network")
+
+
+def guest_namespaces(root: str, config: "Config", host: Container | None, sandbox: SandboxFolder) -> list[dict[str, Any]]:
+    """The namespaces as the agent wants them: shared ones by the name of the container they are shared with.
+
+    :raise ConfigError: a path is nobody's in this sandbox
+    """
+    members = set(sandbox.members())
+    living = _living(root)
+    result: list[dict[str, Any]] = []
+    for namespace in config.linux.namespaces or []:
+        if namespace.type == "network":
+            continue
+        if not namespace.path:
+            result.append({"type": namespace.type})
+            continue
+        match = _PROC_PATH.match(namespace.path)
+        owner = living.get(int(match[1])) if match else host
+        if owner is None or owner.id not in members:
+            raise ConfigError(f"cannot join {namespace.type} namespace {namespace.path}: it is of no container of this sandbox")
+        result.append({"type": namespace.type, "container": owner.id})
+    return result

@@ -1,0 +1,74 @@
+"""One sandbox on disk, and how its agent is reached. On the path of ``start``, ``kill`` and ``delete``: imports next to nothing.
+
+::
+
+    ROOT/@sandboxes/<sandbox>/sandbox.json   the agent's secret and carrier
+                              qemu.pid, bridge.pid, virtiofsd.pid
+                              agent.sock, qmp.sock, fs.sock, console.log
+                              members/<container>   who lives in it; the last one to leave ends the machine
+                              share/           a mount point; filled only in QEMU's own mount namespace
+"""
+
+import json
+import os
+
+from runv.errors import AgentLostError
+from runv.files import read_text, write_atomic
+from runv.processes import Identity, read_identity
+from runv.state import SANDBOXES
+
+PROCESSES = ("virtiofsd.pid", "bridge.pid", "qemu.pid")
+
+
+class SandboxRecord:
+    """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for."""
+
+    __slots__ = ("cid", "container", "secret", "transport")
+
+    def __init__(self, *, secret: str, transport: str, cid: int, container: str) -> None:
+        self.secret = secret
+        self.transport = transport
+        self.cid = cid
+        self.container = container
+
+
+class SandboxFolder:
+    """The folder of one sandbox. Whoever changes it holds its lock (``files.locked_folder``)."""
+
+    __slots__ = ("folder", "name")
+
+    def __init__(self, root: str, name: str) -> None:
+        self.name = name
+        self.folder = os.path.join(root, SANDBOXES, name)
+
+    def path(self, *names: str) -> str:
+        """A file in the folder."""
+        return os.path.join(self.folder, *names)
+
+    def load(self) -> SandboxRecord:
+        """:raise AgentLostError: the sandbox is not there, or was never complete"""
+        try:
+            return SandboxRecord(**json.loads(read_text(self.path("sandbox.json"))))
+        except (OSError, ValueError, TypeError) as error:
+            raise AgentLostError("the container's sandbox has ended") from error
+
+    def save(self, record: SandboxRecord) -> None:
+        """Writes sandbox.json."""
+        fields = {name: getattr(record, name) for name in SandboxRecord.__slots__}
+        write_atomic(self.path("sandbox.json"), json.dumps(fields))
+
+    def process(self, pid_file: str) -> Identity | None:
+        """One of ``PROCESSES``; None when it was never started."""
+        return read_identity(self.path(pid_file))
+
+    def alive(self) -> bool:
+        """Whether the machine runs."""
+        qemu = self.process("qemu.pid")
+        return qemu is not None and qemu.alive()
+
+    def members(self) -> list[str]:
+        """The containers that live in it."""
+        try:
+            return sorted(os.listdir(self.path("members")))
+        except FileNotFoundError:
+            return []

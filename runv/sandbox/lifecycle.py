@@ -1,0 +1,191 @@
+"""start, kill, delete and what a created container can be asked. Light: these are the commands an engine calls most."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+
+from runv.errors import AgentError, AgentLostError, NotFoundError, StateError
+from runv.files import locked_folder
+from runv.processes import Identity, kill_and_wait
+from runv.sandbox.connection import connect
+from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.remove import remove
+from runv.state import CREATED, CREATING, RUNNING, STOPPED, Container, ContainerRecord, timestamp
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from typing import Any
+
+_KILL_TIMEOUT_S = 5.0
+
+
+def start(container: Container) -> None:
+    """Lets the program of a created container run.
+
+    :raise StateError: it runs already, or has stopped
+    :raise AgentError: the program could not be executed
+    """
+    with _locked(container):
+        record = container.load()
+        status, pid = container.status(record)
+        if status == RUNNING:
+            raise StateError("cannot start an already running container")
+        if status != CREATED:
+            raise StateError("cannot start a container that has stopped")
+        with connect(SandboxFolder(container.root, record.sandbox)) as agent:
+            agent.call("start", {"container": container.id, "process": "init"})
+        record.started = timestamp()
+        container.save(record)
+        run_config_hooks(container, record, "poststart", RUNNING, pid)
+
+
+@contextlib.contextmanager
+def _locked(container: Container) -> Iterator[None]:
+    try:
+        with locked_folder(container.folder):
+            yield
+    except FileNotFoundError:
+        raise NotFoundError("container does not exist") from None
+
+
+def run_config_hooks(container: Container, record: ContainerRecord, kind: str, status: str, pid: int) -> None:
+    """Runs the hooks ``kind`` of the configuration as it was at create; without any it costs one search in the text."""
+    from runv.files import read_text
+
+    try:
+        text = read_text(container.path("config.json"))
+    except FileNotFoundError:
+        return
+    if f'"{kind}"' not in text:
+        return
+    from runv.hooks import run_hooks
+    from runv.sandbox.create import hook_state
+    from runv.spec.config import parse_config
+
+    hooks = parse_config(text.encode(), "config.json").config.hooks
+    entries = getattr(hooks, kind, None) if hooks else None
+    run_hooks(kind, entries or [], hook_state(container, record, status, pid))
+
+
+def kill(container: Container, number: int, *, everyone: bool) -> None:
+    """Sends a signal to the container's first process, or to all of its processes.
+
+    :raise StateError: it is not running
+    """
+    record = container.load()
+    status, _ = container.status(record)
+    if status not in (CREATED, RUNNING):
+        if everyone:
+            return
+        raise StateError("container not running")
+    try:
+        with connect(SandboxFolder(container.root, record.sandbox), _KILL_TIMEOUT_S) as agent:
+            request = {"container": container.id, "process": "init", "signal": number, "all": everyone}
+            agent.call("signal", request, _KILL_TIMEOUT_S)
+    except AgentLostError:
+        _kill_standin(container, number)
+    except AgentError as error:
+        raise (StateError("container not running") if error.kind in ("state", "not-found") else error) from error
+
+
+def _kill_standin(container: Container, number: int) -> None:
+    """The guest does not answer. SIGKILL must work all the same; any other signal has nobody to go to."""
+    standin = container.standin()
+    if number != signal.SIGKILL or standin is None or not standin.alive():
+        raise StateError("container not running")
+    kill_and_wait(standin, _KILL_TIMEOUT_S)
+
+
+def delete(container: Container, *, force: bool) -> None:
+    """Removes a container. With ``force`` whatever runs is killed, and one that is not there is fine.
+
+    :raise NotFoundError: there is none
+    :raise StateError: it runs
+    """
+    if not container.exists():
+        if force:
+            return
+        raise NotFoundError("container does not exist")
+    try:
+        with locked_folder(container.folder):
+            _delete_locked(container, force=force)
+    except FileNotFoundError:
+        if not force:
+            raise NotFoundError("container does not exist") from None
+
+
+def _delete_locked(container: Container, *, force: bool) -> None:
+    record = _load_or_none(container)
+    if record is None:
+        # Never came to be, or is broken: nothing of it is worth keeping (as runc: remove it, and say it was none).
+        remove(container)
+        if not force:
+            raise NotFoundError("container does not exist")
+        return
+    status, _ = container.status(record)
+    if status == RUNNING and not force:
+        raise StateError(f"cannot delete container {container.id} that is not stopped: running")
+    if status == CREATING and not force:
+        raise StateError(f"cannot delete container {container.id} that is not stopped: creating")
+    hooks = _poststop_hooks(container, record)
+    remove(container)
+    hooks()
+
+
+def _load_or_none(container: Container) -> ContainerRecord | None:
+    try:
+        return container.load()
+    except StateError:
+        return None
+
+
+def _poststop_hooks(container: Container, record: ContainerRecord) -> Callable[[], None]:
+    """poststop runs after the container is gone, and so is its configuration: it is read before. Failures only warn (spec: runtime.md, "Lifecycle")."""
+    from runv.files import read_text
+
+    try:
+        text = read_text(container.path("config.json"))
+    except FileNotFoundError:
+        text = ""
+    if '"poststop"' not in text:
+        return lambda: None
+    from runv.errors import RunvError
+    from runv.hooks import run_hooks
+    from runv.log import Log
+    from runv.sandbox.create import hook_state
+    from runv.spec.config import parse_config
+
+    def run() -> None:
+        hooks = parse_config(text.encode(), "config.json").config.hooks
+        try:
+            run_hooks("poststop", (hooks.poststop if hooks else None) or [], hook_state(container, record, STOPPED, 0))
+        except RunvError as error:
+            Log().warning(str(error))
+
+    return run
+
+
+def processes(container: Container) -> list[dict[str, "Any"]]:
+    """What runs in the container, as the guest sees it: pid, ppid, uid, start_ticks, comm, args.
+
+    :raise StateError: it is not running
+    """
+    record = container.load()
+    if container.status(record)[0] not in (CREATED, RUNNING):
+        raise StateError("container not running")
+    with connect(SandboxFolder(container.root, record.sandbox)) as agent:
+        found = agent.call("processes", {"container": container.id})["processes"]
+    return list(found)
+
+
+def host_pids(container: Container) -> list[int]:
+    """The host processes that stand for the container's processes: what ``ps --format json`` gives engines."""
+    standins: list[Identity | None] = [container.standin(), *container.exec_standins()]
+    return sorted(standin.pid for standin in standins if standin is not None and standin.alive())
+
+
+def default_root() -> str:
+    """Where state is kept when ``--root`` does not say."""
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR")
+    return os.path.join(runtime_dir, "runv") if os.geteuid() != 0 and runtime_dir else "/run/runv"

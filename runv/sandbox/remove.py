@@ -1,0 +1,83 @@
+"""Taking a container away, whatever state it is in and whatever of it is left. Needs neither the guest nor config.json."""
+
+import contextlib
+import os
+
+from runv import cgroups
+from runv.errors import AgentError, AgentLostError, HostError, NotFoundError, StateError
+from runv.files import locked_folder, remove_tree
+from runv.processes import kill_and_wait
+from runv.sandbox.connection import connect
+from runv.sandbox.layout import PROCESSES, SandboxFolder
+from runv.state import Container, ContainerRecord
+
+KILL_TIMEOUT_S = 10.0
+_AGENT_TIMEOUT_S = 10.0
+
+
+def remove(container: Container) -> None:
+    """Ends what runs of ``container`` and removes what is on disk; twice is fine. The caller holds the container's lock.
+
+    :raise StateError: a process does not die
+    """
+    try:
+        record: ContainerRecord | None = container.load()
+    except (NotFoundError, StateError):
+        record = None  # half-made: what exists then is found by its pid files
+    if record is not None:
+        _leave_sandbox(container, SandboxFolder(container.root, record.sandbox))
+    for standin in [container.standin(), *container.exec_standins()]:
+        if standin is not None and not kill_and_wait(standin, KILL_TIMEOUT_S):
+            raise StateError(f"cannot kill process {standin.pid} of container {container.id}")
+    if record is not None:
+        cgroups.remove(record.made_groups)
+    remove_tree(container.folder)
+
+
+def _leave_sandbox(container: Container, sandbox: SandboxFolder) -> None:
+    try:
+        with locked_folder(sandbox.folder):
+            others = [member for member in sandbox.members() if member != container.id]
+            if others and sandbox.alive():
+                _leave_running(container, sandbox)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(sandbox.path("members", container.id))
+            if not others:
+                end_sandbox(sandbox)
+    except FileNotFoundError:
+        return  # gone already, or never made
+
+
+def _leave_running(container: Container, sandbox: SandboxFolder) -> None:
+    from runv.vm.namespace import remove_binds  # ctypes: only where there is a machine to change
+
+    try:
+        with connect(sandbox, _AGENT_TIMEOUT_S) as agent:
+            agent.call("delete", {"container": container.id}, _AGENT_TIMEOUT_S)
+    except AgentError as error:
+        if error.kind != "not-found":
+            raise
+    except AgentLostError:
+        # A guest that does not answer: its other containers are lost too, and their stand-ins must say so.
+        _kill_processes(sandbox)
+        return
+    qemu = sandbox.process("qemu.pid")
+    if qemu is not None:
+        with contextlib.suppress(HostError):  # never shared, or QEMU has ended since
+            remove_binds(qemu, sandbox.path("share"), container.id)
+
+
+def end_sandbox(sandbox: SandboxFolder) -> None:
+    """Kills the machine and removes its folder; the caller holds its lock. Mounts are QEMU's own and go with it.
+
+    :raise StateError: a process does not die
+    """
+    _kill_processes(sandbox)
+    remove_tree(sandbox.folder)
+
+
+def _kill_processes(sandbox: SandboxFolder) -> None:
+    for name in PROCESSES:
+        process = sandbox.process(name)
+        if process is not None and not kill_and_wait(process, KILL_TIMEOUT_S):
+            raise StateError(f"cannot kill process {process.pid} of sandbox {sandbox.name}")

@@ -1,0 +1,123 @@
+"""The host process that stands for a container process: its start, and handing it the process's connections."""
+
+import json
+import os
+import socket
+import tty
+from typing import NamedTuple
+
+from runv import cgroups, linux
+from runv.agent.client import Agent
+from runv.errors import HostError, RunvError
+from runv.files import connect_unix
+from runv.processes import Identity, spawn
+
+_CONFIG_TIMEOUT_S = 30.0
+_PTY_NAME = b"/dev/ptmx"
+
+
+class Terminal(NamedTuple):
+    """How the process's terminal reaches the user. ``kind``: ``none``, ``pty`` (``fd`` is our end, the slave) or ``foreground``."""
+
+    kind: str
+    fd: int = -1
+
+
+class Standin(NamedTuple):
+    """A stand-in that waits for its process: who it is and the socket it is configured over."""
+
+    identity: Identity
+    config: socket.socket
+
+
+def start(
+    program: str, label: str, *, pid_file: str, groups: list[str], network: str, foreground_terminal: bool
+) -> Standin:
+    """Starts a stand-in with our own stdio.
+
+    :param network: path of the network namespace it joins; empty for a new one
+    :raise HostError: it could not be started
+    """
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+    def prepare() -> None:
+        cgroups.enter(groups)
+        if network:
+            linux.join(network, linux.CLONE_NEWNET)
+        else:
+            linux.unshare(linux.CLONE_NEWNET)
+
+    try:
+        identity = spawn(
+            [program, "--config-fd", str(theirs.fileno()), "--label", label],
+            env={},
+            stdio=(0, 1, 2),
+            keep=[theirs.fileno()],
+            pid_file=pid_file,
+            # With the user's own terminal it must get the terminal's signals, so it stays in our session.
+            session=not foreground_terminal,
+            prepare=prepare,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return Standin(identity, ours)
+
+
+def attach(standin: Standin, agent: Agent, container: str, process: str, terminal: Terminal) -> None:
+    """Opens the process's streams and gives them, and ``agent``'s own connection, to the stand-in, which owns the process from then on.
+
+    :raise RunvError: a stream could not be opened, or the stand-in has ended
+    """
+    names = ("stdin", "stdout", "stderr") if terminal.kind == "none" else ("tty",)
+    streams: list[socket.socket] = []
+    try:
+        for name in names:
+            streams.append(agent.stream(container, process, name))  # noqa: PERF401 - closed below when one fails
+        message = json.dumps({"container": container, "process": process, "terminal": terminal.kind}).encode()
+        fds = [agent.detach().fileno(), *(stream.fileno() for stream in streams)]
+        _configure(standin.config, message, [*fds, terminal.fd] if terminal.kind == "pty" else fds)
+    finally:
+        for stream in streams:
+            stream.close()
+        agent.close()
+        standin.config.close()
+
+
+def _configure(config: socket.socket, message: bytes, fds: list[int]) -> None:
+    config.settimeout(_CONFIG_TIMEOUT_S)
+    try:
+        socket.send_fds(config, [message], fds)
+        answer = config.recv(4096)
+    except OSError as error:
+        raise HostError("configure the stand-in", error) from error
+    if answer != b'{"ok":true}':
+        raise RunvError(f"cannot configure the stand-in: {answer.decode(errors='replace') or 'it has ended'}")
+
+
+def open_console(console_socket: str, size: tuple[int, int] | None) -> Terminal:
+    """Makes a pty and sends its master over ``console_socket``, as runc does. ``size``: rows and columns.
+
+    :raise HostError: nobody listens there
+    """
+    master, slave = os.openpty()
+    try:
+        tty.setraw(slave)
+        if size is not None:
+            import termios
+
+            termios.tcsetwinsize(slave, size)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+            link.settimeout(_CONFIG_TIMEOUT_S)
+            connect_unix(link, console_socket)
+            socket.send_fds(link, [_PTY_NAME], [master])
+    except OSError as error:
+        os.close(slave)
+        raise HostError(f"send the terminal to {console_socket}", error) from error
+    finally:
+        os.close(master)
+    return Terminal("pty", slave)
+
+

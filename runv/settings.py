@@ -1,0 +1,137 @@
+"""runv's own settings: what they are called, where they come from, what is in force.
+
+The environment (``RUNV_*``) goes before the configuration file, which goes before the default. The file is TOML, flat,
+``/etc/runv/config.toml`` unless ``RUNV_CONFIG`` names another; it need not exist.
+"""
+
+import os
+
+from runv.errors import ConfigError, reason
+
+CONFIG_PATH = "/etc/runv/config.toml"
+
+
+class Setting:
+    """One setting. ``default`` also gives its type (``str`` or ``int``); ``choices`` is empty when any value goes."""
+
+    __slots__ = ("choices", "default", "help", "least", "name")
+
+    def __init__(
+        self, name: str, default: str | int, text: str, choices: tuple[str, ...] = (), least: int = 0
+    ) -> None:
+        self.name = name
+        self.default = default
+        self.help = text
+        self.choices = choices
+        self.least = least
+
+    @property
+    def variable(self) -> str:
+        """The environment variable: ``RUNV_MEMORY_MIB`` for ``memory_mib``."""
+        return "RUNV_" + self.name.upper()
+
+
+def _share() -> str:
+    """The folder of the artefacts: ``PREFIX/share/runv`` beside this very installation (PREFIX/lib/runv/runv/settings.py)."""
+    prefix = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", ".."))
+    return os.path.join(prefix, "share", "runv")
+
+
+def _libexec() -> str:
+    return os.path.abspath(os.path.join(_share(), "..", "..", "libexec", "runv"))
+
+
+SETTINGS = (
+    Setting("kernel", os.path.join(_share(), "vmlinux"), "the guest kernel: an uncompressed vmlinux with a PVH entry"),
+    Setting("initrd", os.path.join(_share(), "initrd.img"), "the initramfs that holds the guest's init"),
+    Setting("kernel_parameters", "", "words added to the guest's kernel command line"),
+    Setting("qemu", "qemu-system-x86_64", "the QEMU program, looked up in PATH"),
+    Setting("machine", "auto", "QEMU's machine type", ("auto", "microvm", "q35")),
+    Setting("accelerator", "auto", "what runs the guest's code", ("auto", "kvm", "tcg")),
+    Setting("transport", "auto", "what carries the talk with the guest's agent", ("auto", "vsock", "serial")),
+    Setting("share", "auto", "how directories are shown to the guest", ("auto", "9p", "virtiofs")),
+    Setting("virtiofsd", "/usr/lib/qemu/virtiofsd", "the virtiofsd program"),
+    Setting("vcpus", 1, "virtual CPUs of a sandbox, where its configuration does not ask for more", least=1),
+    Setting("memory_mib", 256, "memory of a sandbox in MiB, where its configuration does not ask for more", least=48),
+    Setting("boot_timeout_s", 60, "how long a guest may take until its agent answers, per try", least=1),
+    Setting("standin", os.path.join(_libexec(), "runv-standin"), "the program that stands for a container process on the host"),
+    Setting("bridge", os.path.join(_libexec(), "runv-bridge"), "the program that carries connections over the serial port"),
+)  # fmt: skip
+
+
+class Settings:
+    """What is in force: every setting's value, and where each came from."""
+
+    def __init__(self, values: dict[str, str | int], sources: dict[str, str]) -> None:
+        self.values = values
+        self.sources = sources
+
+    def text(self, name: str) -> str:
+        """The value of a setting that is a word or a path."""
+        return str(self.values[name])
+
+    def number(self, name: str) -> int:
+        """The value of a setting that is a number."""
+        return int(self.values[name])
+
+
+def load(environ: dict[str, str] | None = None) -> Settings:
+    """Reads file and environment.
+
+    :raise ConfigError: an unknown name, a value of the wrong kind, a file that is not TOML
+    """
+    env = dict(os.environ) if environ is None else environ
+    path = env.get("RUNV_CONFIG") or CONFIG_PATH
+    from_file = _read_file(path, required="RUNV_CONFIG" in env)
+    values: dict[str, str | int] = {}
+    sources: dict[str, str] = {}
+    for setting in SETTINGS:
+        value: object = setting.default
+        source = "default"
+        if setting.name in from_file:
+            value, source = from_file[setting.name], path
+        if setting.variable in env:
+            value, source = env[setting.variable], setting.variable
+        values[setting.name] = _checked(setting, value, source)
+        sources[setting.name] = source
+    return Settings(values, sources)
+
+
+def _read_file(path: str, *, required: bool) -> dict[str, object]:
+    try:
+        with open(path, "rb") as file:
+            import tomllib  # only where there is a file: it costs as much as everything else here
+
+            document = tomllib.load(file)
+    except FileNotFoundError as error:
+        if required:
+            raise ConfigError(f"cannot read {path}: {reason(error)}") from error
+        return {}
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {reason(error)}") from error
+    except ValueError as error:  # tomllib.TOMLDecodeError, or text that is not UTF-8
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    names = {setting.name for setting in SETTINGS}
+    for name in document:
+        if name not in names:
+            raise ConfigError(f"{path}: unknown setting {name}", hint="`runv config` lists them")
+    return document
+
+
+def _checked(setting: Setting, value: object, source: str) -> str | int:
+    if isinstance(setting.default, int):
+        return _number(setting, value, source)
+    if not isinstance(value, str):
+        raise ConfigError(f"{source}: {setting.name} must be a text, not {value!r}")
+    if setting.choices and value not in setting.choices:
+        raise ConfigError(f"{source}: {setting.name} must be one of {', '.join(setting.choices)}, not {value!r}")
+    return value
+
+
+def _number(setting: Setting, value: object, source: str) -> int:
+    text = str(value)
+    if isinstance(value, bool) or not text.isascii() or not text.isdigit() or len(text) > 9:
+        raise ConfigError(f"{source}: {setting.name} must be a whole number, not {value!r}")
+    if int(text) < setting.least:
+        raise ConfigError(f"{source}: {setting.name} must be at least {setting.least}, not {text}")
+    return int(text)

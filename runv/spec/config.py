@@ -1,0 +1,190 @@
+"""config.json (runtime-spec 1.0 to 1.3) as frozen records: the fields the host acts on or checks.
+
+Everything else travels to the guest as it is, in ``Bundle.raw``. The records are msgspec's: its errors name the JSON path of what is wrong,
+and it decodes faster than the json module parses. Names are the specification's own, in its camelCase, hence the ``rename``.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import field
+
+from runv.errors import ConfigError
+from runv.spec import rules
+
+Raw = dict[str, Any]
+_T = TypeVar("_T")
+
+
+class _Record(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """A JSON object whose unknown members are ignored, as the specification demands."""
+
+
+class User(_Record):
+    uid: int = 0
+    gid: int = 0
+    umask: int | None = None
+    additional_gids: list[int] = []
+
+
+class Rlimit(_Record):
+    type: str
+    soft: int
+    hard: int
+
+
+class ConsoleSize(_Record):
+    height: int = 0
+    width: int = 0
+
+
+class Capabilities(_Record):
+    bounding: list[str] | None = None
+    effective: list[str] | None = None
+    inheritable: list[str] | None = None
+    permitted: list[str] | None = None
+    ambient: list[str] | None = None
+
+
+class Process(_Record):
+    """``process`` of config.json, and the whole of ``exec --process`` (spec: config.md, "Process")."""
+
+    cwd: str
+    args: list[str] = []
+    env: list[str] | None = None
+    terminal: bool = False
+    console_size: ConsoleSize | None = None
+    user: User = User()
+    rlimits: list[Rlimit] | None = None
+    capabilities: Capabilities | None = None
+    no_new_privileges: bool = False
+    apparmor_profile: str = ""
+    selinux_label: str = ""
+    oom_score_adj: int | None = None
+    command_line: str = ""
+
+
+class Root(_Record):
+    path: str
+    readonly: bool = False
+
+
+class Mount(_Record):
+    destination: str
+    type: str = ""
+    source: str = ""
+    options: list[str] | None = None
+
+    @property
+    def is_bind(self) -> bool:
+        """Whether it is a bind mount: the options say so, the type is then a dummy (spec: config.md, "Mounts")."""
+        return "bind" in (self.options or []) or "rbind" in (self.options or [])
+
+
+class Namespace(_Record):
+    type: str
+    path: str = ""
+
+
+class Device(_Record):
+    type: str
+    path: str
+    major: int = 0
+    minor: int = 0
+
+
+class Memory(_Record):
+    limit: int | None = None
+
+
+class Cpu(_Record):
+    quota: int | None = None
+    period: int | None = None
+
+
+class Resources(_Record):
+    memory: Memory | None = None
+    cpu: Cpu | None = None
+
+
+class Linux(_Record):
+    namespaces: list[Namespace] | None = None
+    devices: list[Device] | None = None
+    cgroups_path: str = ""
+    resources: Resources | None = None
+    sysctl: dict[str, str] | None = None
+    seccomp: Raw | None = None
+    masked_paths: list[str] | None = None
+    readonly_paths: list[str] | None = None
+    mount_label: str = ""
+    intel_rdt: Raw | None = None
+
+
+class Hook(_Record):
+    path: str
+    args: list[str] | None = None
+    env: list[str] | None = None
+    timeout: int | None = None
+
+
+class Hooks(_Record):
+    prestart: list[Hook] | None = None
+    create_runtime: list[Hook] | None = None
+    create_container: list[Hook] | None = None
+    start_container: list[Hook] | None = None
+    poststart: list[Hook] | None = None
+    poststop: list[Hook] | None = None
+
+
+class Config(_Record):
+    oci_version: str
+    root: Root | None = None
+    process: Process | None = None
+    hostname: str = ""
+    domainname: str = ""
+    mounts: list[Mount] | None = None
+    hooks: Hooks | None = None
+    linux: Linux = field(default_factory=Linux)
+    annotations: dict[str, str] | None = None
+
+
+class Document(msgspec.Struct, frozen=True):
+    """A configuration twice: ``config``, checked, to act on; ``raw``, as it was read, to hand on."""
+
+    config: Config
+    raw: Raw
+
+
+def parse_config(data: bytes, name: str) -> Document:
+    """Reads and checks config.json. ``name`` is how messages call it.
+
+    :raise ConfigError: it is not JSON, breaks the specification, or asks for what runv cannot do
+    """
+    raw, config = _decode(data, Config, name)
+    rules.check_config(config, name)
+    return Document(config, raw)
+
+
+def parse_process(data: bytes, name: str) -> tuple[Process, Raw]:
+    """Reads and checks the process of ``exec --process``; see ``parse_config``."""
+    raw, process = _decode(data, Process, name)
+    rules.check_process(process, name, "$")
+    return process, raw
+
+
+def _decode(data: bytes, kind: type[_T], name: str) -> tuple[Raw, _T]:
+    try:
+        raw = msgspec.json.decode(data)
+        if not isinstance(raw, dict):
+            raise ConfigError(f"{name}: expected a JSON object at $")
+        return raw, msgspec.convert(raw, kind, strict=True)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{name}: {_sentence(error)}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ConfigError(f"{name} is not JSON: {error}") from error
+
+
+def _sentence(error: Exception) -> str:
+    """msgspec's message with its JSON path in front: ``$.process.cwd: Expected `str`, got `int```."""
+    text, separator, path = str(error).rpartition(" - at `")
+    return f"{path.rstrip('`')}: {text}" if separator else f"$: {path}"

@@ -1,0 +1,136 @@
+"""What the specification demands beyond types, and what a virtual machine cannot do. Every refusal names the JSON path."""
+
+from typing import TYPE_CHECKING
+
+from runv.errors import ConfigError
+
+if TYPE_CHECKING:
+    from runv.spec.config import Config, Linux, Mount, Namespace, Process
+
+NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
+RLIMITS = tuple(
+    "RLIMIT_" + name
+    for name in (
+        "AS CORE CPU DATA FSIZE LOCKS MEMLOCK MSGQUEUE NICE NOFILE NPROC RSS RTPRIO RTTIME SIGPENDING STACK".split()
+    )
+)
+U32_MAX = 2**32 - 1
+
+
+def check_config(config: "Config", name: str) -> None:
+    """Checks a whole config.json; ``name`` is how messages call the file."""
+    _check_version(config.oci_version, name)
+    if config.root is None or not config.root.path:
+        raise ConfigError(f"{name}: $.root.path: a container needs a root file system")
+    if config.process is not None:
+        check_process(config.process, name, "$.process")
+    for index, mount in enumerate(config.mounts or []):
+        _check_mount(mount, name, f"$.mounts[{index}]")
+    _check_texts(config, name)
+    _check_linux(config.linux, name)
+
+
+def _check_version(version: str, name: str) -> None:
+    # Semantic versioning: any 1.x of the specification is read the same way here, pre-releases too.
+    major, _, rest = version.partition(".")
+    minor = rest.partition(".")[0]
+    if major != "1" or not minor.isdigit():
+        raise ConfigError(
+            f"{name}: $.ociVersion: unsupported version {version!r}", hint="runv knows versions 1.0.0 to 1.3.x"
+        )
+
+
+def check_process(process: "Process", name: str, path: str) -> None:
+    """Checks a process; ``path`` is its JSON path in the file ``name``."""
+    if process.command_line:
+        raise ConfigError(f"{name}: {path}.commandLine is for Windows only")
+    if not process.args or not process.args[0]:
+        raise ConfigError(f"{name}: {path}.args must not be empty")
+    if not process.cwd.startswith("/"):
+        raise ConfigError(f"{name}: {path}.cwd must be an absolute path, not {process.cwd!r}")
+    _no_zero_bytes([*process.args, *(process.env or []), process.cwd], name, path)
+    _check_env(process.env or [], name, path)
+    _check_rlimits(process, name, path)
+    for member, value in (("uid", process.user.uid), ("gid", process.user.gid)):
+        _check_id(value, name, f"{path}.user.{member}")
+    for index, value in enumerate(process.user.additional_gids):
+        _check_id(value, name, f"{path}.user.additionalGids[{index}]")
+
+
+def _check_env(env: list[str], name: str, path: str) -> None:
+    for index, entry in enumerate(env):
+        if "=" not in entry or entry.startswith("="):
+            raise ConfigError(f"{name}: {path}.env[{index}]: invalid environment variable {entry!r}")
+
+
+def _check_id(value: int, name: str, path: str) -> None:
+    if not 0 <= value < U32_MAX:
+        raise ConfigError(f"{name}: {path}: {value} is not a valid id")
+
+
+def _no_zero_bytes(texts: list[str], name: str, path: str) -> None:
+    for text in texts:
+        if "\0" in text:
+            raise ConfigError(f"{name}: {path}: {text!r} contains a zero byte")
+
+
+def _check_rlimits(process: "Process", name: str, path: str) -> None:
+    seen = set()
+    for index, limit in enumerate(process.rlimits or []):
+        where = f"{name}: {path}.rlimits[{index}]"
+        if limit.type not in RLIMITS:
+            raise ConfigError(f"{where}.type: unknown resource limit {limit.type!r}")
+        if limit.type in seen:
+            raise ConfigError(f"{where}.type: {limit.type} is given twice")
+        if not 0 <= limit.soft < 2**64 or not 0 <= limit.hard < 2**64:
+            raise ConfigError(f"{where}: limits are between 0 and 2^64-1")
+        seen.add(limit.type)
+
+
+def _check_mount(mount: "Mount", name: str, path: str) -> None:
+    if not mount.destination:
+        raise ConfigError(f"{name}: {path}.destination must not be empty")
+    if mount.is_bind and not mount.source:
+        raise ConfigError(f"{name}: {path}.source: a bind mount needs one")
+    _no_zero_bytes([mount.destination, mount.source, mount.type, *(mount.options or [])], name, path)
+
+
+def _check_texts(config: "Config", name: str) -> None:
+    for member, value in (("hostname", config.hostname), ("domainname", config.domainname)):
+        if len(value.encode(errors="surrogatepass")) > 64 or "\0" in value:
+            raise ConfigError(f"{name}: $.{member} must have at most 64 bytes")
+    for key in config.annotations or {}:
+        if not key:
+            raise ConfigError(f"{name}: $.annotations: a key is empty")
+
+
+def _check_linux(linux: "Linux", name: str) -> None:
+    _check_namespaces(linux.namespaces or [], name)
+    if linux.intel_rdt is not None:
+        raise ConfigError(f"{name}: $.linux.intelRdt cannot be honoured for a virtual machine's container")
+    seccomp = linux.seccomp or {}
+    actions = [seccomp.get("defaultAction")]
+    rules = seccomp.get("syscalls") or []
+    actions += [rule.get("action") for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
+    if "SCMP_ACT_NOTIFY" in actions or seccomp.get("listenerPath"):
+        raise ConfigError(
+            f"{name}: $.linux.seccomp: SCMP_ACT_NOTIFY is not possible: its descriptor cannot leave the virtual machine"
+        )
+
+
+def _check_namespaces(namespaces: "list[Namespace]", name: str) -> None:
+    seen = set()
+    for index, namespace in enumerate(namespaces):
+        where = f"{name}: $.linux.namespaces[{index}]"
+        if namespace.type not in NAMESPACES:
+            raise ConfigError(f"{where}.type: unknown namespace {namespace.type!r}")
+        if namespace.type in seen:
+            raise ConfigError(f"{where}.type: {namespace.type} is given twice")
+        if namespace.path and not namespace.path.startswith("/"):
+            raise ConfigError(f"{where}.path must be absolute, not {namespace.path!r}")
+        seen.add(namespace.type)
+    if "network" not in seen:
+        raise ConfigError(
+            f"{name}: $.linux.namespaces: a virtual machine cannot use the host's own network",
+            hint="add a namespace of type network (docker: leave out --network host)",
+        )

@@ -1,0 +1,95 @@
+"""KVM or TCG, vsock or serial, microvm or q35, 9p or virtiofs: what is used here, and why. ``runv check`` prints the reasons."""
+
+import os
+import re
+import shutil
+from typing import NamedTuple
+
+from runv.errors import ConfigError, RunvError, VmError, reason
+from runv.files import read_text
+from runv.settings import Settings
+
+_VIRTUALISATION_FLAGS = re.compile(r"^flags\s*:.*\b(svm|vmx)\b", re.MULTILINE)
+
+
+class Choice(NamedTuple):
+    """What was chosen, and a sentence why."""
+
+    value: str
+    why: str
+
+
+def accelerator(settings: Settings) -> Choice:
+    """KVM where the processor says it can, and the device opens. A device alone is not enough: on a host that is itself a guest it may
+    open and yet never run our kernel."""
+    wanted = settings.text("accelerator")
+    if wanted != "auto":
+        return Choice(wanted, f"set by {settings.sources['accelerator']}")
+    if not _VIRTUALISATION_FLAGS.search(read_text("/proc/cpuinfo")):
+        return Choice("tcg", "the processor offers neither svm nor vmx")
+    refusal = _cannot_open("/dev/kvm")
+    return Choice("tcg", refusal) if refusal else Choice("kvm", "/dev/kvm opens and the processor has virtualisation")
+
+
+def transport(settings: Settings) -> Choice:
+    """vsock where the host's kernel carries it, else the serial port."""
+    wanted = settings.text("transport")
+    if wanted != "auto":
+        return Choice(wanted, f"set by {settings.sources['transport']}")
+    refusal = _cannot_open("/dev/vhost-vsock")
+    return Choice("serial", refusal) if refusal else Choice("vsock", "/dev/vhost-vsock opens")
+
+
+def machine(settings: Settings) -> Choice:
+    """microvm, unless something asks for PCI."""
+    wanted = settings.text("machine")
+    if wanted != "auto":
+        return Choice(wanted, f"set by {settings.sources['machine']}")
+    return Choice("microvm", "nothing needs a PCI bus")
+
+
+def share(settings: Settings) -> Choice:
+    """9p, in QEMU's own process."""
+    wanted = settings.text("share")
+    if wanted != "auto":
+        return Choice(wanted, f"set by {settings.sources['share']}")
+    return Choice("9p", "needs no process beside QEMU, and works with copy-on-write memory")
+
+
+def _cannot_open(device: str) -> str:
+    """Why ``device`` does not open; empty when it does."""
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        return f"cannot open {device}: {reason(error)}"
+    return ""
+
+
+def qemu_program(settings: Settings) -> str:
+    """QEMU's absolute path.
+
+    :raise VmError: it is not there
+    """
+    wanted = settings.text("qemu")
+    found = shutil.which(wanted)
+    if found is None:
+        raise VmError(f"cannot find QEMU: {wanted}: no such program", hint="on Debian: apt-get install qemu-system-x86")
+    return found
+
+
+def artefact(settings: Settings, name: str) -> str:
+    """The path of a file that belongs to runv (kernel, initrd, standin, bridge), readable.
+
+    :raise RunvError: it is not
+    """
+    path = settings.text(name)
+    if not os.path.isabs(path):
+        raise ConfigError(f"{settings.sources[name]}: {name} must be an absolute path, not {path!r}")
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as error:
+        raise RunvError(
+            f"cannot open {name} {path}: {reason(error)}",
+            hint=f"`make install` puts it in place; {settings.sources[name]} says where it is",
+        ) from error
+    return path

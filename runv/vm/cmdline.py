@@ -1,0 +1,91 @@
+"""From a ``Machine`` to QEMU's argument list and the guest's kernel command line. Pure: golden tests hold it."""
+
+from runv.vm.machine import Machine, Share
+
+# TCG's translation buffer: the default is 1/8 of the host's memory. A small guest's code fits in this many MiB.
+_TCG_BUFFER_MIB = 32
+
+# One console line from the kernel costs milliseconds on an emulated serial port: only what is wrong is shown.
+_KERNEL_WORDS = ("console=ttyS0", "quiet", "loglevel=4", "panic=-1", "reboot=t", "random.trust_cpu=on", "rootfstype=ramfs")
+
+
+def kernel_command_line(machine: Machine) -> str:
+    """The words the guest's kernel and init are started with."""
+    words = [*_KERNEL_WORDS, f"runv.transport={machine.transport.kind}"]
+    if machine.accelerator == "tcg":
+        # TCG hands the host's counter on. Calibrating it against an emulated timer now and then never ends: so Linux is told.
+        words += [f"tsc_early_khz={machine.tsc_khz}"] if machine.tsc_khz else []
+        words += ["tsc=reliable", "no_timer_check"]
+        # The APIC timer's calibration waits 0.1 s. On microvm it is the only timer, and must stay.
+        words += ["nolapic_timer"] if machine.kind == "q35" and machine.vcpus == 1 else []
+    # QEMU's tables do not grant microvm's guest the hot-plug of PCI Express; q35 uses ACPI's.
+    words += ["pcie_ports=native"] if machine.kind == "microvm" else []
+    if machine.kernel_parameters:
+        words.append(machine.kernel_parameters)
+    return " ".join(words)
+
+
+def qemu_arguments(machine: Machine) -> list[str]:
+    """QEMU's whole argument list, the program first."""
+    return [
+        machine.qemu,
+        "-name", f"guest={_escaped(machine.name)}",
+        "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        *_accelerator(machine),
+        *_board(machine),
+        "-kernel", machine.kernel,
+        "-initrd", machine.initrd,
+        "-append", kernel_command_line(machine),
+        "-add-fd", f"fd={machine.console_fd},set=1",
+        "-chardev", "file,id=console,path=/dev/fdset/1,append=on", "-serial", "chardev:console",
+        "-chardev", f"socket,id=qmp,fd={machine.qmp_fd},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+        *_transport(machine),
+        *[word for share in machine.shares for word in _share(share)],
+    ]  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    """QEMU's own quoting: a comma in a value is doubled."""
+    return text.replace(",", ",,")
+
+
+def _accelerator(machine: Machine) -> list[str]:
+    if machine.accelerator == "kvm":
+        return ["-accel", "kvm", "-cpu", "host"]
+    threads = "multi" if machine.vcpus > 1 else "single"
+    return ["-accel", f"tcg,thread={threads},tb-size={_TCG_BUFFER_MIB}", "-cpu", "max"]
+
+
+def _board(machine: Machine) -> list[str]:
+    memory = ["-m", f"{machine.memory_mib}M", "-smp", str(machine.vcpus)]
+    backend = ""
+    if machine.shared_memory:
+        memory += ["-object", f"memory-backend-memfd,id=mem,size={machine.memory_mib}M,share=on"]
+        backend = ",memory-backend=mem"
+    if machine.kind == "q35":
+        return ["-machine", "q35,smm=off,vmport=off,hpet=off,usb=off" + backend, *memory]
+    # Devices sit on PCI Express: virtio-mmio gives each queue 1024 entries, which the drivers fill with buffers, some MB for each device.
+    # The old timer and interrupt controller stay on: without them a boot takes seconds longer under KVM and hangs under TCG.
+    return ["-machine", "microvm,pcie=on,acpi=on,pit=on,pic=on,rtc=on,isa-serial=on" + backend, *memory]
+
+
+def _transport(machine: Machine) -> list[str]:
+    transport = machine.transport
+    if transport.kind == "vsock":
+        return ["-device", f"vhost-vsock-pci,guest-cid={transport.cid},vhostfd={transport.fd}"]
+    return [
+        "-chardev", f"socket,id=agent,fd={transport.fd}",
+        "-device", "virtio-serial-pci,max_ports=2",
+        "-device", "virtserialport,chardev=agent,name=org.runv.agent",
+    ]  # fmt: skip
+
+
+def _share(share: Share) -> list[str]:
+    if share.kind == "virtiofs":
+        return [
+            "-chardev", f"socket,id=fs-{share.tag},path={_escaped(share.socket)}",
+            "-device", f"vhost-user-fs-pci,chardev=fs-{share.tag},tag={share.tag}",
+        ]  # fmt: skip
+    local = f"local,id=fs-{share.tag},path={_escaped(share.folder)},security_model=passthrough,multidevs=remap"
+    return ["-fsdev", local, "-device", f"virtio-9p-pci,fsdev=fs-{share.tag},mount_tag={share.tag}"]

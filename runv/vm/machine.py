@@ -1,0 +1,44 @@
+"""What a machine is to be: frozen records, checked, units in the names. Pure."""
+
+from typing import NamedTuple
+
+
+class Share(NamedTuple):
+    """A folder of the host shown to the guest under ``tag``. ``kind``: ``9p`` or ``virtiofs`` (then ``socket`` is where virtiofsd listens)."""
+
+    tag: str
+    folder: str
+    kind: str
+    socket: str = ""
+
+
+class Transport(NamedTuple):
+    """The agent's carrier: ``serial`` over the descriptor of a connected socket, or ``vsock`` with a CID held by an open vhost-vsock device."""
+
+    kind: str
+    fd: int
+    cid: int = 0
+
+
+class Machine(NamedTuple):
+    """One virtual machine, complete. Descriptors are those QEMU will inherit."""
+
+    name: str
+    qemu: str
+    kind: str  # microvm or q35
+    accelerator: str  # kvm or tcg
+    kernel: str
+    initrd: str
+    kernel_parameters: str
+    tsc_khz: int  # the host's; 0 when not known
+    vcpus: int
+    memory_mib: int
+    transport: Transport
+    shares: tuple[Share, ...]
+    qmp_fd: int
+    console_fd: int
+
+    @property
+    def shared_memory(self) -> bool:
+        """Whether another process must see the guest's memory (vhost-user devices)."""
+        return any(share.kind == "virtiofs" for share in self.shares)

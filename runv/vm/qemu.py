@@ -1,0 +1,61 @@
+"""The QEMU process: its private mount namespace, its start, its end."""
+
+import os
+from typing import NamedTuple
+
+from runv import cgroups, linux
+from runv.processes import Identity, spawn
+from runv.vm.cmdline import qemu_arguments
+from runv.vm.machine import Machine
+
+
+class Bind(NamedTuple):
+    """A folder or file of the host shown in the sandbox's share folder under ``name`` (``<container>/rootfs``)."""
+
+    source: str
+    name: str
+    recursive: bool = True
+
+
+def start(
+    machine: Machine, *, share: str, binds: list[Bind], groups: list[str], netns_pid: int, pid_file: str, null_fd: int
+) -> Identity:
+    """Starts QEMU in a mount namespace of its own, in which ``share`` holds ``binds`` and nothing else.
+
+    The mounts are nowhere but in that namespace: when QEMU ends, however it ends, they are gone.
+
+    :raise HostError: it could not be started
+    """
+
+    def prepare() -> None:
+        cgroups.enter(groups)
+        linux.join(f"/proc/{netns_pid}/ns/net", linux.CLONE_NEWNET)
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
+        linux.mount("share", share, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=16m")
+        # virtiofsd lives in a copy of this namespace, and must see what is added later.
+        linux.mount("none", share, None, linux.MS_SHARED)
+        attach([(linux.open_tree(bind.source, recursive=bind.recursive), bind) for bind in binds], share)
+
+    keep = [machine.transport.fd, machine.qmp_fd, machine.console_fd]
+    return spawn(
+        qemu_arguments(machine),
+        env={"PATH": os.defpath},
+        stdio=(null_fd, null_fd, machine.console_fd),
+        keep=keep,
+        pid_file=pid_file,
+        prepare=prepare,
+    )
+
+
+def attach(trees: list[tuple[int, Bind]], share: str) -> None:
+    """Puts mount trees (``linux.open_tree``) in place under ``share``; runs inside the namespace. Raises ``OSError``."""
+    for tree, bind in trees:
+        target = os.path.join(share, bind.name)
+        os.makedirs(os.path.dirname(target), 0o755, exist_ok=True)
+        if os.path.isdir(bind.source):
+            os.makedirs(target, 0o755, exist_ok=True)
+        else:
+            os.close(os.open(target, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644))
+        linux.move_mount(tree, target)
+        os.close(tree)

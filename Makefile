@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+# Everything that is made lies outside the tree, below RUNV_CACHE, and is made once.
+
+PREFIX     ?= /usr/local
+DESTDIR    ?=
+RUNV_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/runv
+# The interpreter that bin/runv names; the compiled dependencies must fit it.
+PYTHON     := /usr/bin/python3
+# Tests to run, and more options for pytest: make test TESTS=tests/unit PYTEST_ADDOPTS=-x
+TESTS      ?= tests
+# Options for the benchmark: make bench BENCH="--json out.json"
+BENCH      ?=
+
+BUILD := $(RUNV_CACHE)/build
+GUEST := $(BUILD)/guest-plain
+STAGE := $(RUNV_CACHE)/stage
+
+# Looked up when a recipe needs them: on a fresh machine setup-% has to install Python first.
+VENV   = $(shell RUNV_CACHE='$(RUNV_CACHE)' PYTHON='$(PYTHON)' tools/python-env.sh --print-path venv)
+DEPS   = $(shell RUNV_CACHE='$(RUNV_CACHE)' PYTHON='$(PYTHON)' tools/python-env.sh --print-path deps)
+KERNEL = $(shell $(PYTHON) kernel-config/build.py --print-path)
+
+STAGED = PATH='$(STAGE)/bin':"$$PATH" PYTHONDONTWRITEBYTECODE=1
+
+export RUNV_CACHE PYTHON
+unexport TESTS BENCH
+MAKEFLAGS += --no-print-directory
+# The steps of a target share caches and a terminal; the work below them is parallel.
+.NOTPARALLEL:
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+
+run: setup-run stage ## Install what is missing, build, and run a container in its own VM
+	@$(PYTHON) tools/demo.py '$(STAGE)/bin/runv' '$(RUNV_CACHE)/demo'
+
+test: setup-test check stage ## Check the sources and run all tests
+	@$(STAGED) '$(VENV)/bin/python' -m pytest $(TESTS)
+
+test-kvm: setup-test stage ## Run the tests that boot machines under real KVM, in the lab
+	@$(STAGED) '$(VENV)/bin/python' -m tests.lab --timeout 7200 --show '$(RUNV_CACHE)' -- \
+		'$(VENV)/bin/python' -m pytest -p no:cacheprovider -m vm $(TESTS)
+
+check: venv ## Lint and check the types of the sources
+	@'$(VENV)/bin/ruff' check --quiet .
+	@'$(VENV)/bin/mypy' --no-error-summary
+	@if command -v shellcheck >/dev/null; then shellcheck tools/*.sh .ci/run; fi
+
+kernel: ## Build the guest kernel if needed; print its path
+	@$(PYTHON) kernel-config/build.py
+
+guest: ## Build the guest's init, the initramfs and the C programs of the host
+	@mkdir -p '$(GUEST)'
+	@flock '$(GUEST)/.lock' $(MAKE) -s -j"$$(nproc)" -C guest O='$(GUEST)'
+	@$(PYTHON) guest/mkinitrd.py --init '$(GUEST)/init' '$(BUILD)/initrd.img'
+
+bench: setup-test stage ## Time `runv run` against `runc run`
+	@$(STAGED) '$(VENV)/bin/python' -m bench.boot --runv '$(STAGE)/bin/runv' $(BENCH)
+
+install: build ## Install below $(DESTDIR)$(PREFIX)
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BUILD='$(BUILD)' DEPS='$(DEPS)' KERNEL='$(KERNEL)' tools/install.sh install
+
+uninstall: ## Remove what install put there
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh uninstall
+
+stage: build
+	@DESTDIR= PREFIX='$(STAGE)' BUILD='$(BUILD)' DEPS='$(DEPS)' KERNEL='$(KERNEL)' tools/install.sh install
+
+build: deps guest
+	@$(PYTHON) kernel-config/build.py >/dev/null
+
+clean: ## Remove what was built, but not the kernel and the Python packages
+	@rm -rf '$(BUILD)' '$(STAGE)' '$(RUNV_CACHE)/demo'
+
+clean-all: clean ## Remove kernels, Python packages and the lab's kernel as well
+	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/deps-*
+
+setup-run setup-test: setup-%:
+	@tools/setup.sh $*
+
+venv deps:
+	@tools/python-env.sh $@
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-kvm check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test venv deps

@@ -1,0 +1,76 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# Install runv below $DESTDIR$PREFIX, or remove it. What is in use is replaced, never written over; what is unchanged stays.
+#
+#   install.sh install      from $BUILD (make guest), $DEPS (python-env.sh deps) and $KERNEL (a vmlinux)
+#   install.sh uninstall
+set -eu
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+to=${DESTDIR-}${PREFIX:?}
+lib=$to/lib/runv
+
+# put MODE SOURCE TARGET
+put() {
+    if [ -x "$3" ] || [ "$1" = 0644 ]; then
+        cmp -s "$2" "$3" && return
+    fi
+    install -m "$1" "$2" "$3.new"
+    mv -f "$3.new" "$3"
+}
+
+# replace FOLDER: FOLDER.new takes its place
+replace() {
+    rm -rf "$1.old"
+    [ ! -e "$1" ] || mv "$1" "$1.old"
+    mv "$1.new" "$1"
+    rm -rf "$1.old"
+}
+
+install_package() {
+    diff -rq -x __pycache__ "$root/runv" "$lib/runv" >/dev/null 2>&1 && return
+    rm -rf "$lib/runv.new"
+    mkdir "$lib/runv.new"
+    (cd "$root/runv" && find . -name __pycache__ -prune -o -type f -print | cpio -pdm --quiet "$lib/runv.new")
+    find "$lib/runv.new" -type d -exec chmod 0755 {} +
+    find "$lib/runv.new" -type f -exec chmod 0644 {} +
+    # The files are to say where they will be, not where they are while they are being staged.
+    "${PYTHON:-/usr/bin/python3}" -m compileall -q -s "$lib/runv.new" -p "$PREFIX/lib/runv/runv" "$lib/runv.new"
+    replace "$lib/runv"
+}
+
+install_deps() {
+    name=$(basename "${DEPS:?}")
+    [ "$(cat "$lib/deps/.name" 2>/dev/null)" != "$name" ] || return 0
+    rm -rf "$lib/deps.new"
+    cp -a "$DEPS" "$lib/deps.new"
+    chmod -R u=rwX,go=rX "$lib/deps.new"
+    echo "$name" >"$lib/deps.new/.name"
+    replace "$lib/deps"
+}
+
+case ${1-} in
+    install)
+        install -d "$to/bin" "$to/lib" "$lib" "$to/libexec" "$to/libexec/runv" "$to/share" "$to/share/runv"
+        install_deps
+        install_package
+        put 0755 "${BUILD:?}/guest-plain/runv-standin" "$to/libexec/runv/runv-standin"
+        put 0755 "$BUILD/guest-plain/runv-bridge" "$to/libexec/runv/runv-bridge"
+        put 0644 "$BUILD/initrd.img" "$to/share/runv/initrd.img"
+        put 0644 "${KERNEL:?}" "$to/share/runv/vmlinux"
+        put 0755 "$root/tools/launcher.py" "$to/bin/runv"
+        ;;
+    uninstall)
+        rm -f "$to/bin/runv"
+        rm -rf "$lib/runv" "$lib/deps"
+        rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge"
+        rm -f "$to/share/runv/initrd.img" "$to/share/runv/vmlinux"
+        for folder in "$lib" "$to/libexec/runv" "$to/share/runv"; do
+            [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
+        done
+        ;;
+    *)
+        echo "usage: $0 install|uninstall" >&2
+        exit 2
+        ;;
+esac

@@ -1,0 +1,12 @@
+#!/usr/bin/python3 -IS
+# SPDX-License-Identifier: Apache-2.0
+# Installed as PREFIX/bin/runv. Without site it starts in half the time, and -I lets it find only what was installed.
+import os
+import sys
+
+_LIB = os.path.join(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), "lib", "runv")
+sys.path[:0] = [_LIB, os.path.join(_LIB, "deps")]
+
+from runv.cli.main import main  # noqa: E402
+
+sys.exit(main())

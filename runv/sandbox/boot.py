@@ -123,7 +123,7 @@ def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
         if os.path.exists(sandbox.path(name)):
             os.unlink(sandbox.path(name))
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    console = os.open(sandbox.path("console.log"), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    console = os.open(sandbox.path("console.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
     qmp = _listen(sandbox.path("qmp.sock"))
     opened = [null, console]
     try:

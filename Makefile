@@ -57,7 +57,7 @@ guest: ## Build the guest's init, the initramfs and the C programs of the host
 bench: setup-test stage ## Time `runv run` against `runc run`
 	@$(STAGED) '$(VENV)/bin/python' -m bench.boot --runv '$(STAGE)/bin/runv' $(BENCH)
 
-install: build ## Install below $(DESTDIR)$(PREFIX)
+install: setup-run build ## Install below $(DESTDIR)$(PREFIX)
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BUILD='$(BUILD)' DEPS='$(DEPS)' KERNEL='$(KERNEL)' tools/install.sh install
 
 uninstall: ## Remove what install put there

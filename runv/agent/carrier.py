@@ -2,7 +2,6 @@
 
 import errno
 import socket
-import struct
 import time
 from collections.abc import Callable
 
@@ -16,8 +15,7 @@ _ANSWER_MAX = 32
 _RETRY_S = 0.02
 # vsock's own connect time-out is 2 s, and the first connection to a fresh guest may be lost: so ours is short, and we try again.
 _VSOCK_CONNECT_S = 0.1
-_SO_VM_SOCKETS_CONNECT_TIMEOUT = 6
-_NOT_YET = (errno.ETIMEDOUT, errno.ECONNRESET, errno.ECONNREFUSED, errno.ENODEV, errno.EHOSTUNREACH)
+_NOT_YET = (errno.ECONNRESET, errno.ECONNREFUSED, errno.ENODEV, errno.EHOSTUNREACH)
 
 
 class Carrier:
@@ -44,15 +42,13 @@ class Carrier:
         while True:
             link = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
             try:
-                seconds, fraction = divmod(_VSOCK_CONNECT_S, 1)
-                link.setsockopt(
-                    socket.AF_VSOCK, _SO_VM_SOCKETS_CONNECT_TIMEOUT, struct.pack("ll", int(seconds), int(fraction * 1e6))
-                )
+                link.settimeout(_VSOCK_CONNECT_S)
                 link.connect((self.cid, port))
                 return link
             except OSError as error:
                 link.close()
-                if error.errno not in _NOT_YET or time.monotonic() > deadline or not alive():
+                again = isinstance(error, TimeoutError) or error.errno in _NOT_YET
+                if not again or time.monotonic() > deadline or not alive():
                     raise AgentLostError(f"cannot connect to the guest's agent: {reason(error)}") from error
             time.sleep(_RETRY_S)
 

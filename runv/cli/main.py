@@ -34,6 +34,10 @@ def main() -> None:
         status = _EXEC_FAILED if command == "exec" else 1
     except KeyboardInterrupt:
         status = 130
+    except Exception as error:  # a mistake of ours: callers parse one line all the same; --debug has the rest
+        log.error(f"{_PREFIX.get(command, '')}internal error: {type(error).__name__}: {error}")
+        log.debug(_traceback())
+        status = _EXEC_FAILED if command == "exec" else 1
     _exit(status)
 
 
@@ -44,6 +48,12 @@ def _exit(status: int) -> None:
         status = status or 1
     # Nothing is left to finalise, and tearing the interpreter down takes as long as some commands.
     os._exit(status)
+
+
+def _traceback() -> str:
+    import traceback
+
+    return traceback.format_exc()
 
 
 def _sentence(error: RunvError) -> str:

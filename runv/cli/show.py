@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("ID", "PID", "STATUS", "BUNDLE", "CREATED", "OWNER")
 _LEAST_WIDTH = 12
+_GAP = 3
 
 
 def describe(container: Container) -> "dict[str, Any]":
@@ -73,8 +74,8 @@ def _owner(container: Container) -> str:
 
 
 def table(rows: "list[tuple[str, ...]]") -> str:
-    """Columns as Go's tabwriter sets them for runc: at least 12 wide, one space between."""
-    widths = [max(_LEAST_WIDTH - 1, *(len(row[column]) for row in rows)) + 1 for column in range(len(rows[0]) - 1)]
+    """Columns as Go's tabwriter sets them for runc: at least 12 wide, three spaces between."""
+    widths = [max(_LEAST_WIDTH, *(len(row[column]) + _GAP for row in rows)) for column in range(len(rows[0]) - 1)]
     return "".join(
         "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False)) + row[-1] + "\n" for row in rows
     )

@@ -228,7 +228,11 @@ def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, pr
         state = hook_state(container, container.load(), "creating", process.pid)
         launched = boot.launch(sandbox, plan.wanted, host, container.id, _binds(plan))
         run_creation_hooks(plan.document.config, state, log)
+        # asyncio and qemu.qmp load while the guest boots: afterwards their import would be seen.
+        from runv.vm import qmp
+
         agent = boot.wait(launched, log)
+        qmp.bound_console(sandbox.path("qmp.sock"))
         try:
             agent.call("setup", _setup(plan))
         except BaseException:

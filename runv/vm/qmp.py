@@ -1,19 +1,15 @@
 """The few QMP verbs we use, on qemu.qmp. Imported only where they are: asyncio costs more than a whole ``runv state``."""
 
 import asyncio
-from collections.abc import Coroutine
 from typing import Any
 
 from qemu.qmp import QMPClient, QMPError
 
 from runv.errors import VmError
+from runv.files import short_path
 
 TIMEOUT_S = 5.0
 _CONSOLE_BYTES = 65536
-
-
-def _run(path: str, work: "Coroutine[Any, Any, Any]") -> Any:
-    return asyncio.run(asyncio.wait_for(work, TIMEOUT_S))
 
 
 def command(path: str, name: str, arguments: dict[str, object] | None = None) -> Any:
@@ -22,16 +18,17 @@ def command(path: str, name: str, arguments: dict[str, object] | None = None) ->
     :raise VmError: QEMU is gone, did not answer within ``TIMEOUT_S``, or refused
     """
 
-    async def work() -> Any:
+    async def work(address: str) -> Any:
         client = QMPClient("runv")
-        await client.connect(path)
+        await client.connect(address)
         try:
             return await client.execute(name, arguments)
         finally:
             await client.disconnect()
 
     try:
-        return _run(path, work())
+        with short_path(path) as address:
+            return asyncio.run(asyncio.wait_for(work(address), TIMEOUT_S))
     except (QMPError, OSError, TimeoutError) as error:
         raise VmError(f"cannot ask QEMU to {name}: {error}") from error
 

@@ -7,17 +7,21 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from typing import Any
 
 from runv.agent.carrier import CONTROL_PORT, STREAM_PORT, Carrier
 from runv.errors import AgentError, AgentLostError, reason
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from typing import Any
+
+    Json = dict[str, Any]
 
 VERSION = 1
 FRAME_MAX = 4 << 20
 CALL_TIMEOUT_S = 30.0
 
 _HEADER = 4
-Json = dict[str, Any]
 
 
 class Agent:
@@ -51,7 +55,7 @@ class Agent:
         """Ends the connection; processes it owns are killed by the guest."""
         self._link.close()
 
-    def call(self, operation: str, arguments: Json, timeout_s: float = CALL_TIMEOUT_S) -> Json:
+    def call(self, operation: str, arguments: "Json", timeout_s: float = CALL_TIMEOUT_S) -> "Json":
         """One request and its answer.
 
         :raise AgentError: the agent refused
@@ -84,7 +88,7 @@ class Agent:
         return self._link
 
 
-def exchange(link: socket.socket, frame: Json, deadline: float) -> Json:
+def exchange(link: socket.socket, frame: "Json", deadline: float) -> "Json":
     """Sends a frame and reads the next one; an error in it is raised."""
     text = json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
     if len(text) > FRAME_MAX:
@@ -121,5 +125,5 @@ def _read_exactly(link: socket.socket, count: int, deadline: float) -> bytes:
     return b"".join(chunks)
 
 
-def _error(error: Json) -> AgentError:
+def _error(error: "Json") -> AgentError:
     return AgentError(str(error.get("kind", "failed")), str(error.get("message", "")), int(error.get("errno", 0)))

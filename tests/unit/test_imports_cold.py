@@ -1,0 +1,70 @@
+"""The commands an engine calls most start quickly because they import little: what they may not import, checked with the installed command."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FORBIDDEN = {
+    "asyncio", "click", "ctypes", "dataclasses", "inspect", "msgspec", "pathlib", "pyroute2", "qemu", "rich", "site", "subprocess", "tomllib", "typing",
+}  # fmt: skip
+# Runs the command as its own interpreter line does and tells, at the end, what it had imported.
+PROBE = """
+import os, sys
+end = os._exit
+def tell(status):
+    with open(MODULES, "w") as file:
+        file.write("\\n".join(sys.modules))
+    end(status)
+os._exit = tell
+"""
+
+
+def runv() -> str:
+    found = os.environ.get("RUNV_BIN") or shutil.which("runv")
+    if not found:
+        pytest.skip("no runv in PATH; `make test` puts the staged one there")
+    return os.path.realpath(found)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["state", "absent"],
+        ["kill", "absent", "9"],
+        ["start", "absent"],
+        ["delete", "absent"],
+        ["delete", "--force", "absent"],
+        ["list"],
+        ["--version"],
+    ],
+    ids=" ".join,
+)
+def test_light_commands_import_little(tmp_path: Path, arguments: list[str]) -> None:
+    assert not imported(tmp_path, arguments) & FORBIDDEN
+
+
+def test_the_probe_sees_what_is_imported(tmp_path: Path) -> None:
+    assert {"runv.cli.main", "runv.cli.report", "rich"} <= imported(tmp_path, ["config"])
+
+
+def imported(tmp_path: Path, arguments: list[str]) -> set[str]:
+    """The top-level and runv's own modules that a command has imported when it ends."""
+    program, modules = runv(), tmp_path / "modules"
+    code = PROBE.replace("MODULES", repr(str(modules)))
+    argv = [program, "--root", str(tmp_path / "root"), *arguments]
+    code += (
+        f"sys.argv = {argv!r}\n__file__ = {program!r}\nexec(compile(open({program!r}).read(), {program!r}, 'exec'))\n"
+    )
+    done = subprocess.run([interpreter(program), "-IS", "-c", code], capture_output=True, text=True, check=False)
+    assert modules.exists(), done.stderr
+    names = modules.read_text().split()
+    return {name for name in names if "." not in name or name.startswith("runv.")}
+
+
+def interpreter(program: str) -> str:
+    first = Path(program).read_text().partition("\n")[0]
+    return first.removeprefix("#!").split()[0] if first.startswith("#!") else sys.executable

@@ -1,0 +1,197 @@
+"""config.json: what is read, and which JSON path a refusal names."""
+
+import copy
+import json
+from typing import Any
+
+import pytest
+
+from runv.errors import ConfigError
+from runv.spec.annotations import sandbox_of
+from runv.spec.config import parse_config, parse_process
+from runv.spec.default import default_config
+from runv.spec.rules import NAMESPACES
+
+
+def changed(path: str, value: Any) -> dict[str, Any]:
+    """The default configuration with another value at a dotted path; numbers index lists, ``-`` takes the member away."""
+    document: Any = copy.deepcopy(default_config())
+    *parents, last = path.split(".")
+    place = document
+    for name in parents:
+        place = place[int(name)] if isinstance(place, list) else place.setdefault(name, {})
+    if value == "-":
+        del place[last]
+    elif isinstance(place, list):
+        place[int(last)] = value
+    else:
+        place[last] = value
+    return dict(document)
+
+
+def read(document: Any) -> Any:
+    return parse_config(json.dumps(document).encode(), "config.json").config
+
+
+def refusal(data: bytes) -> str:
+    with pytest.raises(ConfigError) as failure:
+        parse_config(data, "config.json")
+    return str(failure.value)
+
+
+BAD: list[tuple[str, Any, str]] = [
+    ("ociVersion", "-", "$: Object missing required field `ociVersion`"),
+    ("ociVersion", 1, "$.ociVersion: "),
+    ("ociVersion", "2.0.0", "$.ociVersion: unsupported version '2.0.0'"),
+    ("ociVersion", "0.9.0", "$.ociVersion: "),
+    ("ociVersion", "1", "$.ociVersion: "),
+    ("ociVersion", "", "$.ociVersion: "),
+    ("root", "-", "$.root.path: "),
+    ("root.path", "", "$.root.path: "),
+    ("root.path", 5, "$.root.path: "),
+    ("root.readonly", "yes", "$.root.readonly: "),
+    ("process.args", [], "$.process.args must not be empty"),
+    ("process.args", [""], "$.process.args must not be empty"),
+    ("process.args", "sh", "$.process.args: "),
+    ("process.args", ["sh", 5], "$.process.args[1]: "),
+    ("process.args", ["sh", "a\0b"], "$.process: "),
+    ("process.cwd", "-", "$.process: "),
+    ("process.cwd", "", "$.process.cwd must be an absolute path"),
+    ("process.cwd", "tmp", "$.process.cwd must be an absolute path"),
+    ("process.cwd", 1, "$.process.cwd: "),
+    ("process.env", ["PATH"], "$.process.env[0]: "),
+    ("process.env", ["A=b", "=x"], "$.process.env[1]: "),
+    ("process.terminal", 1, "$.process.terminal: "),
+    ("process.user.uid", -1, "$.process.user.uid: "),
+    ("process.user.gid", 2**32 - 1, "$.process.user.gid: "),
+    ("process.user.uid", "root", "$.process.user.uid: "),
+    ("process.user.uid", 1.5, "$.process.user.uid: "),
+    ("process.user.additionalGids", [0, -5], "$.process.user.additionalGids[1]: "),
+    ("process.rlimits", [{"type": "RLIMIT_NOFILE", "soft": 1}], "$.process.rlimits[0]: "),
+    ("process.rlimits", [{"type": "RLIMIT_X", "soft": 1, "hard": 1}], "$.process.rlimits[0].type: "),
+    ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2, "$.process.rlimits[1].type: "),
+    ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": -1, "hard": 1}], "$.process.rlimits[0]: "),
+    ("process.commandLine", "dir", "$.process.commandLine"),
+    ("mounts.0.destination", "", "$.mounts[0].destination must not be empty"),
+    ("mounts.0", {"source": "x"}, "$.mounts[0]: "),
+    ("mounts.1.options", "bind", "$.mounts[1].options: "),
+    ("mounts.1", {"destination": "/x", "options": ["rbind"]}, "$.mounts[1].source: "),
+    ("mounts", {}, "$.mounts: "),
+    ("hostname", "h" * 65, "$.hostname must have at most 64 bytes"),
+    ("hostname", "\u00e4" * 33, "$.hostname must have at most 64 bytes"),
+    ("domainname", "a\0", "$.domainname"),
+    ("annotations", {"": "x"}, "$.annotations: a key is empty"),
+    ("annotations", {"a": 1}, "$.annotations[...]: "),
+    ("hooks", {"prestart": [{"args": []}]}, "$.hooks.prestart[0]: "),
+    ("linux.namespaces", [{"type": "net"}], "$.linux.namespaces[0].type: unknown namespace 'net'"),
+    ("linux.namespaces", [{"type": "pid"}, {"type": "pid"}], "$.linux.namespaces[1].type: pid is given twice"),
+    ("linux.namespaces", [{"type": "network", "path": "x"}], "$.linux.namespaces[0].path must be absolute"),
+    ("linux.namespaces", [{"type": "pid"}], "$.linux.namespaces: a virtual machine cannot use the host's own network"),
+    ("linux.namespaces", "-", "$.linux.namespaces: "),
+    ("linux", "-", "$.linux.namespaces: "),
+    ("linux.intelRdt", {}, "$.linux.intelRdt"),
+    ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}, "$.linux.seccomp"),
+    ("linux.seccomp", {"syscalls": [{"action": "SCMP_ACT_NOTIFY"}]}, "$.linux.seccomp"),
+    ("linux.resources", {"memory": {"limit": "1G"}}, "$.linux.resources.memory.limit: "),
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"), BAD, ids=[f"{path}={json.dumps(value)[:30]}" for path, value, _ in BAD]
+)
+def test_a_refusal_names_the_json_path(path: str, value: Any, message: str) -> None:
+    text = refusal(json.dumps(changed(path, value)).encode())
+    assert text.startswith("config.json: ")
+    assert message in text
+    assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"nonsense",
+        b'{"ociVersion": "1.0.2",}',
+        b'{"ociVersion": "\xff\xfe"}',
+        b"[" * 100_000,
+        b"\xef\xbb\xbf{}",
+    ],
+    ids=["empty", "open", "word", "comma", "utf-8", "deep", "bom"],
+)
+def test_what_is_not_json(data: bytes) -> None:
+    assert refusal(data).startswith("config.json is not JSON: ")
+
+
+@pytest.mark.parametrize("data", [b"[]", b"null", b"5", b'"x"'])
+def test_what_is_no_object(data: bytes) -> None:
+    assert refusal(data) == "config.json: expected a JSON object at $"
+
+
+def test_the_default_is_good_and_kept_whole() -> None:
+    document = parse_config(json.dumps(default_config()).encode(), "config.json")
+    assert document.raw == default_config()
+    assert document.config.process is not None
+    assert document.config.process.args == ["sh"]
+
+
+@pytest.mark.parametrize("version", ["1.0.0", "1.0.2-dev", "1.0.0-rc5", "1.1.0", "1.2.1", "1.3.0", "1.9.9"])
+def test_versions_of_the_specification(version: str) -> None:
+    assert read(changed("ociVersion", version)).oci_version == version
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("process.user.additionalGids", [1, 2]),
+        ("process.user.uid", 2**32 - 2),
+        ("process.rlimits", None),
+        ("process.env", None),
+        ("process.rlimits", [{"type": "RLIMIT_CORE", "soft": 0, "hard": 2**64 - 1}]),
+        ("mounts", None),
+        ("hooks", None),
+        ("annotations", None),
+        ("hooks", {"prestart": None, "poststop": [{"path": "/bin/true", "timeout": 3}]}),
+        ("linux.namespaces", [{"type": kind} for kind in NAMESPACES]),
+        ("linux.resources", {"memory": {"limit": -1}, "unified": {"memory.high": "1"}}),
+        ("linux.seccomp", {"defaultAction": "SCMP_ACT_ERRNO", "syscalls": None}),
+        ("unknown", {"anything": [1, None]}),
+        ("process.unknown", 1),
+        ("hostname", "h" * 64),
+    ],
+)
+def test_good_documents(path: str, value: Any) -> None:
+    read(changed(path, value))
+
+
+def test_names_are_the_specifications() -> None:
+    config = read(changed("linux.cgroupsPath", "/a/b"))
+    assert config.linux.cgroups_path == "/a/b"
+    assert config.process.no_new_privileges is True
+
+
+def test_a_process_of_its_own() -> None:
+    process, raw = parse_process(b'{"cwd": "/", "args": ["ls"], "x": 1}', "process.json")
+    assert process.args == ["ls"]
+    assert raw["x"] == 1
+    with pytest.raises(ConfigError, match=r"^process\.json: \$\.cwd must be"):
+        parse_process(b'{"cwd": "x", "args": ["ls"]}', "process.json")
+
+
+CRI, CRIO = "io.kubernetes.cri.", "io.kubernetes.cri-o."
+
+
+@pytest.mark.parametrize(
+    ("annotations", "sandbox"),
+    [
+        ({}, ""),
+        ({CRI + "container-type": "sandbox", CRI + "sandbox-id": "p"}, ""),
+        ({CRI + "container-type": "container", CRI + "sandbox-id": "p"}, "p"),
+        ({CRI + "container-type": "container"}, ""),
+        ({CRI + "sandbox-id": "p"}, ""),
+        ({CRIO + "ContainerType": "sandbox", CRIO + "SandboxID": "q"}, ""),
+        ({CRIO + "ContainerType": "container", CRIO + "SandboxID": "q"}, "q"),
+    ],
+)
+def test_pods_by_annotation(annotations: dict[str, str], sandbox: str) -> None:
+    assert sandbox_of(annotations) == sandbox

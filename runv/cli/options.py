@@ -72,7 +72,7 @@ COMMANDS = (
         Flag("cgroup", "list", "accepted for runc's callers"), Flag("ignore-paused", "switch", "accepted for runc's callers"),
     ), rest=True),
     Command("list", "list containers", "", 0, 0, (_FORMAT, Flag("quiet", "switch", "ids only", "q"))),
-    Command("ps", "show the processes of a container", "CONTAINER", 1, -1, (_FORMAT,), rest=True, details="The table shows the guest's processes; `--format json` the host's process ids that stand for them."),
+    Command("ps", "show the processes of a container", "CONTAINER", 1, -1, (_FORMAT,), rest=True, details="The table shows the guest's processes; `--format json` the host's process ids that stand for them. Arguments after CONTAINER, meant for the host's ps, are accepted and not used."),
     Command("spec", "write a config.json to start from", "", 0, 0, (_BUNDLE, Flag("rootless", "switch", "accepted for runc's callers"))),
     Command("features", "show what this runtime can do, as JSON", "", 0, 0),
     Command("config", "show runv's settings and where each comes from", "", 0, 0, (_FORMAT,)),

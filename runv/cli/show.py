@@ -2,7 +2,6 @@
 
 import json
 import os
-import time
 
 from runv.errors import NotFoundError
 from runv.sandbox import lifecycle
@@ -86,9 +85,8 @@ def process_list(container: Container, kind: str) -> str:
     if kind == "json":
         container.load()
         return json.dumps(lifecycle.host_pids(container)) + "\n"
-    rows: list[tuple[str, ...]] = [("UID", "PID", "PPID", "TIME", "CMD")]
+    rows: list[tuple[str, ...]] = [("UID", "PID", "PPID", "CMD")]
     for process in lifecycle.processes(container):
-        age = time.strftime("%H:%M:%S", time.gmtime(int(process.get("cpu_ms", 0)) // 1000))
         command = str(process["args"]) or f"[{process['comm']}]"
-        rows.append((str(process["uid"]), str(process["pid"]), str(process["ppid"]), age, command))
+        rows.append((str(process["uid"]), str(process["pid"]), str(process["ppid"]), command))
     return table(rows)

@@ -104,11 +104,13 @@ def wait(machine: Launched, log: Log) -> Agent:
     """
     sandbox = machine.sandbox
     for last_try in (False, True):
+        deadline = time.monotonic() + machine.wanted.boot_timeout_s
         try:
-            return _first_connection(sandbox, machine.record, machine.wanted)
+            return _first_connection(sandbox, machine.record, deadline)
         except AgentLostError as error:
-            # Whether it hangs (worth another try: see docs/kernel.md on calibration) or ended (it would again).
-            hangs = sandbox.alive()
+            # Whether it hangs (worth another try: see docs/kernel.md on calibration) or ended (it would again). Not by
+            # looking for the process: its connections end a moment before it does.
+            hangs = time.monotonic() >= deadline
             failure = BootError(_boot_message(sandbox, hangs, machine.wanted, error))
             stop(sandbox)
             if not hangs or last_try:
@@ -249,10 +251,10 @@ def _claim_cid() -> tuple[int, int]:
     raise VmError("cannot find a free vsock context id")
 
 
-def _first_connection(sandbox: SandboxFolder, record: SandboxRecord, wanted: Wanted) -> Agent:
+def _first_connection(sandbox: SandboxFolder, record: SandboxRecord, deadline: float) -> Agent:
     carrier = Carrier(record.transport, cid=record.cid, path=sandbox.path("agent.sock"))
     try:
-        agent = Agent(carrier, record.secret, time.monotonic() + wanted.boot_timeout_s, sandbox.alive)
+        agent = Agent(carrier, record.secret, deadline, sandbox.alive)
     except AgentError as error:
         raise BootError(f"the guest's agent was claimed by somebody else: {error}") from error
     if not agent.claimed:

@@ -10,7 +10,7 @@ from runv.files import locked_folder
 from runv.processes import Identity, kill_and_wait
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.remove import remove
+from runv.sandbox.remove import kill_processes, remove
 from runv.state import CREATED, CREATING, RUNNING, STOPPED, Container, ContainerRecord, timestamp
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _KILL_TIMEOUT_S = 5.0
+_LOCK_PATIENCE_S = 0.2
 
 
 def start(container: Container) -> None:
@@ -108,11 +109,24 @@ def delete(container: Container, *, force: bool) -> None:
             return
         raise NotFoundError("container does not exist")
     try:
+        if force:
+            _interrupt_creation(container)
         with locked_folder(container.folder):
             _delete_locked(container, force=force)
     except FileNotFoundError:
         if not force:
             raise NotFoundError("container does not exist") from None
+
+
+def _interrupt_creation(container: Container) -> None:
+    """A `create` under way holds the lock, for as long as a guest may take to boot. Without its machine it fails at once, and lets go."""
+    try:
+        with locked_folder(container.folder, _LOCK_PATIENCE_S):
+            return
+    except StateError:
+        record = _load_or_none(container)
+    if record is not None:
+        kill_processes(SandboxFolder(container.root, record.sandbox))
 
 
 def _delete_locked(container: Container, *, force: bool) -> None:

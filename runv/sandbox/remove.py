@@ -59,7 +59,7 @@ def _leave_running(container: Container, sandbox: SandboxFolder) -> None:
             raise
     except AgentLostError:
         # A guest that does not answer: its other containers are lost too, and their stand-ins must say so.
-        _kill_processes(sandbox)
+        kill_processes(sandbox)
         return
     qemu = sandbox.process("qemu.pid")
     if qemu is not None:
@@ -72,11 +72,15 @@ def end_sandbox(sandbox: SandboxFolder) -> None:
 
     :raise StateError: a process does not die
     """
-    _kill_processes(sandbox)
+    kill_processes(sandbox)
     remove_tree(sandbox.folder)
 
 
-def _kill_processes(sandbox: SandboxFolder) -> None:
+def kill_processes(sandbox: SandboxFolder) -> None:
+    """Kills the machine and its helpers, without asking the guest.
+
+    :raise StateError: one does not die
+    """
     for name in PROCESSES:
         process = sandbox.process(name)
         if process is not None and not kill_and_wait(process, KILL_TIMEOUT_S):

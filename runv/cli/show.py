@@ -48,7 +48,7 @@ def container_list(root: str, kind: str, *, quiet: bool) -> str:
     if quiet:
         return "".join(f"{entry['id']}\n" for entry in found)
     if kind == "json":
-        return json.dumps(found) if found else "null"
+        return (json.dumps(found) if found else "null") + "\n"
     rows = [_COLUMNS, *(tuple(str(entry[column.lower()]) for column in _COLUMNS) for entry in found)]
     return table(rows)
 

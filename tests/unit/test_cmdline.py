@@ -1,0 +1,101 @@
+"""QEMU's argument list, whole: what is started is what is written here."""
+
+import pytest
+
+from runv.vm.cmdline import kernel_command_line, qemu_arguments
+from runv.vm.machine import Machine, Share, Transport
+
+MACHINE = Machine(
+    name="s1",
+    qemu="/usr/bin/qemu",
+    kind="microvm",
+    accelerator="kvm",
+    kernel="/k",
+    initrd="/i",
+    kernel_parameters="",
+    tsc_khz=2_000_000,
+    vcpus=1,
+    memory_mib=256,
+    transport=Transport("serial", 7),
+    shares=(Share("share", "/run/s", "9p"),),
+    qmp_fd=8,
+    console_fd=9,
+)
+Q35, TCG = {"kind": "q35"}, {"accelerator": "tcg"}
+VSOCK = {"transport": Transport("vsock", 7, 1234)}
+VIRTIOFS = {"shares": (Share("share", "/run/s", "virtiofs", "/run/fs,1.sock"),)}
+KERNEL = "console=ttyS0 quiet loglevel=4 panic=-1 reboot=t random.trust_cpu=on rootfstype=ramfs runv.transport="
+
+
+def text(**changes: object) -> str:
+    return " ".join(qemu_arguments(MACHINE._replace(**changes)))  # type: ignore[arg-type]
+
+
+def test_the_whole_list() -> None:
+    assert qemu_arguments(MACHINE) == [
+        "/usr/bin/qemu",
+        "-name", "guest=s1",
+        "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
+        "-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
+        "-accel", "kvm", "-cpu", "host",
+        "-machine", "microvm,pcie=on,acpi=on,pit=on,pic=on,rtc=on,isa-serial=on",
+        "-m", "256M", "-smp", "1",
+        "-kernel", "/k", "-initrd", "/i", "-append", KERNEL + "serial pcie_ports=native",
+        "-add-fd", "fd=9,set=1",
+        "-chardev", "file,id=console,path=/dev/fdset/1,append=on", "-serial", "chardev:console",
+        "-chardev", "socket,id=qmp,fd=8,server=on,wait=off", "-mon", "chardev=qmp,mode=control",
+        "-chardev", "socket,id=agent,fd=7",
+        "-device", "virtio-serial-pci,max_ports=2",
+        "-device", "virtserialport,chardev=agent,name=org.runv.agent",
+        "-fsdev", "local,id=fs-share,path=/run/s,security_model=passthrough,multidevs=remap",
+        "-device", "virtio-9p-pci,fsdev=fs-share,mount_tag=share",
+    ]  # fmt: skip
+
+
+def test_q35() -> None:
+    assert " -machine q35,smm=off,vmport=off,hpet=off,usb=off -m 256M -smp 1 " in text(**Q35)
+
+
+@pytest.mark.parametrize(("vcpus", "thread"), [(1, "single"), (4, "multi")])
+def test_tcg(vcpus: int, thread: str) -> None:
+    assert f" -accel tcg,thread={thread},tb-size=32 -cpu max " in text(**TCG, vcpus=vcpus)
+    assert "kvm" not in text(**TCG)
+
+
+def test_vsock_needs_no_serial_port() -> None:
+    assert " -device vhost-vsock-pci,guest-cid=1234,vhostfd=7 " in text(**VSOCK)
+    assert "virtserialport" not in text(**VSOCK)
+
+
+@pytest.mark.parametrize(("changes", "board"), [({}, "isa-serial=on"), (Q35, "usb=off")])
+def test_virtiofs_shares_the_memory(changes: dict[str, object], board: str) -> None:
+    found = text(**changes, **VIRTIOFS)
+    assert f"{board},memory-backend=mem -m 256M" in found
+    assert "-object memory-backend-memfd,id=mem,size=256M,share=on" in found
+    assert found.endswith(
+        "-chardev socket,id=fs-share,path=/run/fs,,1.sock -device vhost-user-fs-pci,chardev=fs-share,tag=share"
+    )
+    assert "fsdev local" not in found
+    assert "memfd" not in text()
+
+
+def test_commas_in_paths_are_doubled() -> None:
+    assert "path=/a,,b,,c,security_model" in text(shares=(Share("share", "/a,b,c", "9p"),))
+    assert "guest=a,,b" in text(name="a,b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "serial pcie_ports=native"),
+        (VSOCK, "vsock pcie_ports=native"),
+        (Q35, "serial"),
+        (TCG, "serial tsc_early_khz=2000000 tsc=reliable no_timer_check pcie_ports=native"),
+        (TCG | {"tsc_khz": 0}, "serial tsc=reliable no_timer_check pcie_ports=native"),
+        (TCG | Q35, "serial tsc_early_khz=2000000 tsc=reliable no_timer_check nolapic_timer"),
+        (TCG | Q35 | {"vcpus": 2}, "serial tsc_early_khz=2000000 tsc=reliable no_timer_check"),
+        ({"kernel_parameters": "debug x=y"}, "serial pcie_ports=native debug x=y"),
+    ],
+)
+def test_the_kernels_command_line(changes: dict[str, object], words: str) -> None:
+    assert kernel_command_line(MACHINE._replace(**changes)) == KERNEL + words  # type: ignore[arg-type]

@@ -1,0 +1,111 @@
+"""What of a bundle is shared with the machine, and how big the machine is."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runv import storage
+from runv.errors import ConfigError
+from runv.sandbox.create import machine_size
+from runv.spec.config import Config, Cpu, Linux, Memory, Mount, Resources, Root
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    (tmp_path / "rootfs").mkdir()
+    (tmp_path / "file").touch()
+    return tmp_path
+
+
+def plan(bundle: Path, mounts: list[dict[str, Any]] | None = None, root: str = "rootfs") -> storage.StoragePlan:
+    typed = [Mount(**mount) for mount in mounts] if mounts else None
+    config = Config(oci_version="1.0.0", root=Root(path=root, readonly=True), mounts=typed)
+    return storage.plan("one", str(bundle), config, {"mounts": mounts})
+
+
+def test_root(bundle: Path) -> None:
+    found = plan(bundle)
+    assert found.rootfs == str(bundle / "rootfs")
+    assert found.shared == (storage.Shared(str(bundle / "rootfs"), "one/rootfs", True),)
+    assert found.root == {"path": "/run/runv/share/one/rootfs", "readonly": True}
+    assert found.mounts == []
+
+
+def test_root_is_absolute_and_without_links(bundle: Path) -> None:
+    os.symlink("rootfs", bundle / "link")
+    assert plan(bundle, root="link").rootfs == str(bundle / "rootfs")
+    assert plan(bundle, root=str(bundle / "rootfs")).rootfs == str(bundle / "rootfs")
+
+
+def test_binds_are_shared_and_others_are_the_guests(bundle: Path) -> None:
+    proc = {"destination": "/proc", "type": "proc", "source": "proc"}
+    found = plan(
+        bundle,
+        [
+            proc,
+            {"destination": "/a", "type": "none", "source": "file", "options": ["bind", "ro"]},
+            {"destination": "/b", "source": "/tmp", "options": ["rbind"]},
+        ],
+    )
+    assert found.shared[1:] == (
+        storage.Shared(str(bundle / "file"), "one/1", False),
+        storage.Shared(os.path.realpath("/tmp"), "one/2", True),
+    )
+    assert found.mounts[0] == proc
+    assert [mount["source"] for mount in found.mounts[1:]] == ["/run/runv/share/one/1", "/run/runv/share/one/2"]
+    assert found.mounts[1]["options"] == ["bind", "ro"]
+
+
+@pytest.mark.parametrize(
+    ("root", "message"),
+    [("absent", "no such file or directory"), ("file", "not a directory"), ("file/x", "not a directory")],
+)
+def test_bad_roots(bundle: Path, root: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^cannot use rootfs {bundle}/{root}: {message}$"):
+        plan(bundle, root=root)
+
+
+def test_a_bind_of_nothing(bundle: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^cannot mount absent: no such file or directory$"):
+        plan(bundle, [{"destination": "/a", "source": "absent", "options": ["bind"]}])
+
+
+MIB = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"), [(None, 0), (-1, 0), (0, 0), (1, 65), (100 * MIB, 164), (100 * MIB + 1, 165)]
+)
+def test_memory_follows_the_limit(memory: int | None, expected: int) -> None:
+    assert machine_size(limited(Resources(memory=Memory(limit=memory)))) == (0, expected)
+
+
+def test_memory_is_never_more_than_the_host_has() -> None:
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB
+    assert machine_size(limited(Resources(memory=Memory(limit=1 << 60)))) == (0, total)
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "expected"),
+    [
+        (None, None, 0),
+        (-1, 100, 0),
+        (50, 100, 1),
+        (100, 100, 1),
+        (100, 0, 0),
+        (100, None, 0),
+        (10**9, 1, os.cpu_count()),
+    ],
+)
+def test_cpus_follow_the_quota(quota: int | None, period: int | None, expected: int) -> None:
+    assert machine_size(limited(Resources(cpu=Cpu(quota=quota, period=period)))) == (expected, 0)
+
+
+def test_no_limits() -> None:
+    assert machine_size(limited(None)) == (0, 0)
+
+
+def limited(resources: Resources | None) -> Config:
+    return Config(oci_version="1.0.0", linux=Linux(resources=resources))

@@ -24,7 +24,7 @@ def process_of(container: Container, parsed: Parsed) -> tuple[Process, dict[str,
     if path:
         return parse_process(_read(path), os.path.basename(path))
     if len(parsed.arguments) < 2:
-        raise UsageError("process args cannot be empty", command="exec")
+        raise ConfigError("process args cannot be empty")
     raw = _from_flags(_own_process(container), parsed)
     return parse_process(json.dumps(raw).encode(), "exec")
 

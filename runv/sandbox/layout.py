@@ -6,6 +6,7 @@
                               qemu.pid, bridge.pid, virtiofsd.pid
                               agent.sock, qmp.sock, fs.sock, console.log
                               members/<container>   who lives in it; the last one to leave ends the machine
+                              groups.json      cgroups that those who left had made, for the last one to remove
                               share/           a mount point; filled only in QEMU's own mount namespace
 """
 

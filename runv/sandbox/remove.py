@@ -1,11 +1,12 @@
 """Taking a container away, whatever state it is in and whatever of it is left. Needs neither the guest nor config.json."""
 
 import contextlib
+import json
 import os
 
 from runv import cgroups
 from runv.errors import AgentError, AgentLostError, HostError, NotFoundError, StateError
-from runv.files import locked_folder, remove_tree
+from runv.files import locked_folder, read_text, remove_tree, write_atomic
 from runv.processes import kill_and_wait
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import PROCESSES, SandboxFolder
@@ -25,7 +26,7 @@ def remove(container: Container) -> None:
     except (NotFoundError, StateError):
         record = None  # half-made: what exists then is found by its pid files
     if record is not None:
-        _leave_sandbox(container, SandboxFolder(container.root, record.sandbox))
+        _leave_sandbox(container, record, SandboxFolder(container.root, record.sandbox))
     for standin in [container.standin(), *container.exec_standins()]:
         if standin is not None and not kill_and_wait(standin, KILL_TIMEOUT_S):
             raise StateError(f"cannot kill process {standin.pid} of container {container.id}")
@@ -34,18 +35,33 @@ def remove(container: Container) -> None:
     remove_tree(container.folder)
 
 
-def _leave_sandbox(container: Container, sandbox: SandboxFolder) -> None:
+def _leave_sandbox(container: Container, record: ContainerRecord, sandbox: SandboxFolder) -> None:
     try:
         with locked_folder(sandbox.folder):
             others = [member for member in sandbox.members() if member != container.id]
             if others and sandbox.alive():
                 _leave_running(container, sandbox)
+            _hand_over_groups(container, record, sandbox, last=not others)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(sandbox.path("members", container.id))
             if not others:
                 end_sandbox(sandbox)
     except FileNotFoundError:
         return  # gone already, or never made
+
+
+def _hand_over_groups(container: Container, record: ContainerRecord, sandbox: SandboxFolder, *, last: bool) -> None:
+    """The machine stays in the cgroup of the container it was made for, and pods share parents: who leaves last removes what had to stay."""
+    try:
+        left: list[str] = json.loads(read_text(sandbox.path("groups.json")))
+    except FileNotFoundError:
+        left = []
+    groups = left + [group for group in record.made_groups if group not in left]
+    if not last:
+        write_atomic(sandbox.path("groups.json"), json.dumps(groups))
+    elif left:
+        record.made_groups = groups
+        container.save(record)
 
 
 def _leave_running(container: Container, sandbox: SandboxFolder) -> None:

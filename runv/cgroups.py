@@ -122,6 +122,20 @@ def enter(folders: list[str]) -> None:
         _write(os.path.join(folder, "cgroup.procs"), "0")
 
 
+def of_process(pid: int) -> list[str]:
+    """The cgroups a process sits in, below the hierarchies' roots."""
+    paths = {line.split(":", 2)[2].strip("/") for line in read_text(f"/proc/{pid}/cgroup").splitlines()} - {""}
+    folders = [os.path.join(hierarchy.mount, path) for hierarchy in _hierarchies() for path in sorted(paths)]
+    return [folder for folder in folders if _holds(folder, pid)]
+
+
+def _holds(folder: str, pid: int) -> bool:
+    try:
+        return str(pid) in read_text(os.path.join(folder, "cgroup.procs")).split()
+    except OSError:
+        return False
+
+
 def _write(path: str, text: str) -> None:
     fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     try:

@@ -10,7 +10,7 @@ from runv.files import locked_folder, read_text, remove_tree, write_atomic
 from runv.processes import kill_and_wait
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import PROCESSES, SandboxFolder
-from runv.state import Container, ContainerRecord
+from runv.state import SANDBOXES, Container, ContainerRecord
 
 KILL_TIMEOUT_S = 10.0
 _AGENT_TIMEOUT_S = 10.0
@@ -23,8 +23,10 @@ def remove(container: Container) -> None:
     """
     try:
         record: ContainerRecord | None = container.load()
-    except (NotFoundError, StateError):
+    except NotFoundError:
         record = None  # half-made: what exists then is found by its pid files
+    except StateError:
+        record = _rebuilt(container)
     if record is not None:
         _leave_sandbox(container, record, SandboxFolder(container.root, record.sandbox))
     for standin in [container.standin(), *container.exec_standins()]:
@@ -33,6 +35,20 @@ def remove(container: Container) -> None:
     if record is not None:
         cgroups.remove(record.made_groups)
     remove_tree(container.folder)
+
+
+def _rebuilt(container: Container) -> ContainerRecord | None:
+    """What matters of a state.json that cannot be read: the sandbox that counts the container as a member, and where its processes sit."""
+    sandboxes = os.path.join(container.root, SANDBOXES)
+    names = os.listdir(sandboxes) if os.path.isdir(sandboxes) else []
+    name = next((name for name in names if container.id in SandboxFolder(container.root, name).members()), None)
+    if name is None:
+        return None
+    standin = container.standin()
+    groups = cgroups.of_process(standin.pid) if standin is not None and standin.alive() else []
+    return ContainerRecord(
+        id=container.id, sandbox=name, bundle="", rootfs="", oci_version="", created="", annotations={}, groups=groups, made_groups=groups,
+    )  # fmt: skip
 
 
 def _leave_sandbox(container: Container, record: ContainerRecord, sandbox: SandboxFolder) -> None:

@@ -72,6 +72,15 @@ static int signals_fd(void)
 	return fd < 0 ? -errno : fd;
 }
 
+/* Here too: libc refuses to touch those two, and a caller's posix_spawn may have left them ignored. */
+static int default_action(int number)
+{
+	/* handler (SIG_DFL is 0), flags, restorer, mask */
+	const uint64_t action[4] = { 0 };
+
+	return syscall(SYS_rt_sigaction, number, action, NULL, SIGNAL_SET) < 0 ? -errno : 0;
+}
+
 /* Ends by the signal the guest process ended by, so that whoever waits for this one is told the same. */
 static _Noreturn void die_by(int number)
 {
@@ -80,7 +89,7 @@ static _Noreturn void die_by(int number)
 	/* A dump of this process is of no use to anybody. */
 	setrlimit(RLIMIT_CORE, &none);
 	prctl(PR_SET_DUMPABLE, 0);
-	signal(number, SIG_DFL);
+	default_action(number);
 	kill(getpid(), number);
 	mask_signals(SIG_UNBLOCK, (uint64_t)1 << (number - 1));
 	/* Not one that ends a process by itself. */

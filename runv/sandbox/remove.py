@@ -74,10 +74,17 @@ def _hand_over_groups(container: Container, record: ContainerRecord, sandbox: Sa
         left = []
     groups = left + [group for group in record.made_groups if group not in left]
     if not last:
-        write_atomic(sandbox.path("groups.json"), json.dumps(groups))
+        try:
+            write_atomic(sandbox.path("groups.json"), json.dumps(groups))
+        except HostError:
+            # A full disk must not keep anybody from deleting: config.json is of no use any more, and makes room.
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(container.path("config.json"))
+            write_atomic(sandbox.path("groups.json"), json.dumps(groups))
     elif left:
         record.made_groups = groups
-        container.save(record)
+        with contextlib.suppress(HostError):  # for one who comes after a crash; what follows here has it
+            container.save(record)
 
 
 def _leave_running(container: Container, sandbox: SandboxFolder) -> None:

@@ -300,6 +300,27 @@ def test_a_full_disk(runv: Runtime, bundle: Bundle, folder: Path, options: str) 
         runtime.run("delete", "--force", "absent").ok()
 
 
+def test_a_disk_that_fills_up_later(runv: Runtime, make_bundle: Callable[[], Bundle], folder: Path) -> None:
+    """Deleting needs room for nothing, also of the first container of a pod, whose cgroup the machine stays in."""
+    root = folder / "full"
+    with small_disk(root, "size=256k"):
+        runtime = Runtime("runv", runv.program, root)
+        names = [new_id(), new_id()]
+        cri = "io.kubernetes.cri."
+        for name, kind in zip(names, ("sandbox", "container"), strict=True):
+            bundle = make_bundle().args("sleep", "1000")
+            bundle.config["annotations"] = {cri + "container-type": kind, cri + "sandbox-id": names[0]}
+            bundle.save()
+            runtime.run("create", "--bundle", str(bundle.path), name).ok()
+        with contextlib.suppress(OSError), open(root / ".filling", "wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        assert "no space left on device" in refusal(create(runtime, make_bundle()))
+        for name in names:
+            assert runtime.run("delete", "--force", name).ok().err == ""
+        assert sorted(path.name for path in root.rglob("*")) == [".filling", "@sandboxes"]
+
+
 def without_capabilities(runtime: Runtime, *argv: str) -> Done:
     command = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", *runtime.command(*argv)]
     done = subprocess.run(command, capture_output=True, timeout=60 * SLOW, check=False)

@@ -111,7 +111,7 @@ PID_FILES = {
 }
 
 
-@pytest.mark.parametrize("delay_ms", [0, 100, 400])
+@pytest.mark.parametrize("delay_ms", [0, 50, 100, 200, 400, 600])
 @pytest.mark.parametrize("victim", PID_FILES)
 def test_a_process_is_killed_during_create(runv: Runtime, bundle: Bundle, victim: str, delay_ms: int) -> None:
     need_bridge(victim)
@@ -132,9 +132,10 @@ def test_a_process_is_killed_during_create(runv: Runtime, bundle: Bundle, victim
     command.stderr.close()
     assert "Traceback" not in text
     assert code == (1 if text else 0)
-    if victim != "bridge":
+    assert len(text.splitlines()) <= 1
+    # Later the container may have been complete already.
+    if victim != "bridge" and delay_ms <= 100:
         assert code == 1
-        assert len(text.splitlines()) == 1
 
 
 def need_bridge(victim: str) -> None:

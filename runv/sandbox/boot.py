@@ -18,7 +18,7 @@ from runv.sandbox.layout import PROCESSES, SandboxFolder, SandboxRecord
 from runv.settings import Settings
 from runv.storage import TAG
 from runv.vm import choice, qemu, virtiofsd
-from runv.vm.machine import Machine, Share, Transport
+from runv.vm.machine import Machine, Nic, Share, Transport
 from runv.vm.qemu import Bind
 
 KILL_TIMEOUT_S = 10.0
@@ -71,10 +71,11 @@ def settle(settings: Settings, *, vcpus: int, memory_mib: int) -> Wanted:
 
 
 class Host(NamedTuple):
-    """Where on the host the machine's processes are to sit."""
+    """Where on the host the machine's processes are to sit. ``cards``: the taps they find there, with their cards' addresses."""
 
     groups: list[str]
     netns_pid: int
+    cards: tuple[tuple[int, str], ...] = ()
 
 
 class Launched(NamedTuple):
@@ -125,7 +126,9 @@ def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
         if os.path.exists(sandbox.path(name)):
             os.unlink(sandbox.path(name))
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-    console = os.open(sandbox.path("console.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    console = os.open(
+        sandbox.path("console.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600
+    )
     qmp = _listen(sandbox.path("qmp.sock"))
     opened = [null, console]
     try:
@@ -140,7 +143,11 @@ def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
             transport = Transport("serial", far.detach())
             opened += [transport.fd, near.detach()]
         sandbox.save(record)
-        machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)
+        # Anew for each try: what a QEMU that ended has claimed is of no use to another.
+        vhosts = [_open_vhost_net() for _ in host.cards]
+        opened[:0] = [fd for fd in vhosts if fd >= 0]
+        nics = tuple(Nic(fd, mac, vhost) for (fd, mac), vhost in zip(host.cards, vhosts, strict=True))
+        machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics)
         _start_processes(sandbox, machine, wanted, host, binds, opened, null)
     finally:
         qmp.close()
@@ -150,7 +157,13 @@ def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
 
 
 def _start_processes(
-    sandbox: SandboxFolder, machine: Machine, wanted: Wanted, host: Host, binds: list[Bind], opened: list[int], null: int
+    sandbox: SandboxFolder,
+    machine: Machine,
+    wanted: Wanted,
+    host: Host,
+    binds: list[Bind],
+    opened: list[int],
+    null: int,
 ) -> None:
     listener = virtiofsd.listen(sandbox.path("fs.sock")) if wanted.share == "virtiofs" else None
     share = sandbox.path("share")
@@ -232,6 +245,14 @@ def _start_bridge(sandbox: SandboxFolder, program: str, link: int, null: int) ->
             keep=[link, fd],
             pid_file=sandbox.path("bridge.pid"),
         )
+
+
+def _open_vhost_net() -> int:
+    """vhost-net for one card; -1 where the host's kernel has none, and QEMU carries the packets."""
+    try:
+        return os.open("/dev/vhost-net", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _claim_cid() -> tuple[int, int]:

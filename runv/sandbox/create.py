@@ -10,8 +10,9 @@ from runv.errors import ConfigError, StateError, reason
 from runv.files import locked_folder, write_atomic
 from runv.hooks import run_hooks
 from runv.log import Log
+from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, join, standin
+from runv.sandbox import boot, join, network, standin
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import remove
@@ -224,20 +225,31 @@ def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, pr
         os.mkdir(folder, 0o700)
     with locked_folder(sandbox.folder):
         write_atomic(sandbox.path("members", container.id), "")
-        host = boot.Host(plan.groups, process.pid)
         state = hook_state(container, container.load(), "creating", process.pid)
-        launched = boot.launch(sandbox, plan.wanted, host, container.id, _binds(plan))
+        # Engines fill the namespace before they call us, or from a hook: what is there after the hooks the machine starts with.
         run_creation_hooks(plan.document.config, state, log)
-        # asyncio and qemu.qmp load while the guest boots: afterwards their import would be seen.
-        from runv.vm import qmp
-
-        agent = boot.wait(launched, log)
-        qmp.bound_console(sandbox.path("qmp.sock"))
+        wiring = network.bring_in(sandbox, process.pid, plan.network)
         try:
-            agent.call("setup", _setup(plan))
-        except BaseException:
-            agent.close()
-            raise
+            return _boot(container, sandbox, plan, process, wiring, log)
+        finally:
+            wiring.close()
+
+
+def _boot(
+    container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, wiring: Wiring, log: Log
+) -> Agent:
+    host = boot.Host(plan.groups, process.pid, wiring.cards)
+    launched = boot.launch(sandbox, plan.wanted, host, container.id, _binds(plan))
+    # asyncio and qemu.qmp load while the guest boots: afterwards their import would be seen.
+    from runv.vm import qmp
+
+    agent = boot.wait(launched, log)
+    qmp.bound_console(sandbox.path("qmp.sock"))
+    try:
+        agent.call("setup", {**_setup(plan), **wiring.setup})
+    except BaseException:
+        agent.close()
+        raise
     return agent
 
 

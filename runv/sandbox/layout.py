@@ -4,6 +4,7 @@
 
     ROOT/@sandboxes/<sandbox>/sandbox.json   the agent's secret and carrier
                               qemu.pid, bridge.pid, virtiofsd.pid
+                              network.json     the links of a given namespace that are wired to the machine
                               agent.sock, qmp.sock, fs.sock, console.log
                               members/<container>   who lives in it; the last one to leave ends the machine
                               groups.json      cgroups that those who left had made, for the last one to remove

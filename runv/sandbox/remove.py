@@ -112,6 +112,10 @@ def end_sandbox(sandbox: SandboxFolder) -> None:
     :raise StateError: a process does not die
     """
     kill_processes(sandbox)
+    if os.path.exists(sandbox.path("network.json")):
+        from runv.sandbox import network  # only where there is something to take back
+
+        network.let_go(sandbox)
     remove_tree(sandbox.folder)
 
 

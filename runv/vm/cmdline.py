@@ -1,6 +1,6 @@
 """From a ``Machine`` to QEMU's argument list and the guest's kernel command line. Pure: golden tests hold it."""
 
-from runv.vm.machine import Machine, Share
+from runv.vm.machine import Machine, Nic, Share
 
 # TCG's translation buffer: the default is 1/8 of the host's memory. A small guest's code fits in this many MiB.
 _TCG_BUFFER_MIB = 32
@@ -42,6 +42,7 @@ def qemu_arguments(machine: Machine) -> list[str]:
         "-chardev", f"socket,id=qmp,fd={machine.qmp_fd},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
         *_transport(machine),
         *[word for share in machine.shares for word in _share(share)],
+        *[word for number, nic in enumerate(machine.nics) for word in _nic(number, nic)],
     ]  # fmt: skip
 
 
@@ -89,3 +90,12 @@ def _share(share: Share) -> list[str]:
         ]  # fmt: skip
     local = f"local,id=fs-{share.tag},path={_escaped(share.folder)},security_model=passthrough,multidevs=remap"
     return ["-fsdev", local, "-device", f"virtio-9p-pci,fsdev=fs-{share.tag},mount_tag={share.tag}"]
+
+
+def _nic(number: int, nic: Nic) -> list[str]:
+    vhost = f",vhost=on,vhostfd={nic.vhost_fd}" if nic.vhost_fd >= 0 else ""
+    # Nothing boots from it: without its ROM QEMU needs no file for it.
+    return [
+        "-netdev", f"tap,id=net{number},fd={nic.fd}{vhost}",
+        "-device", f"virtio-net-pci,netdev=net{number},mac={nic.mac},romfile=",
+    ]  # fmt: skip

@@ -20,6 +20,14 @@ class Transport(NamedTuple):
     cid: int = 0
 
 
+class Nic(NamedTuple):
+    """A network card: the descriptor of its tap, and of vhost-net where the host's kernel is to carry the packets (else -1)."""
+
+    fd: int
+    mac: str
+    vhost_fd: int = -1
+
+
 class Machine(NamedTuple):
     """One virtual machine, complete. Descriptors are those QEMU will inherit."""
 
@@ -37,6 +45,7 @@ class Machine(NamedTuple):
     shares: tuple[Share, ...]
     qmp_fd: int
     console_fd: int
+    nics: tuple[Nic, ...] = ()
 
     @property
     def shared_memory(self) -> bool:

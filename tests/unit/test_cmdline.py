@@ -3,7 +3,7 @@
 import pytest
 
 from runv.vm.cmdline import kernel_command_line, qemu_arguments
-from runv.vm.machine import Machine, Share, Transport
+from runv.vm.machine import Machine, Nic, Share, Transport
 
 MACHINE = Machine(
     name="s1",
@@ -99,3 +99,11 @@ def test_commas_in_paths_are_doubled() -> None:
 )
 def test_the_kernels_command_line(changes: dict[str, object], words: str) -> None:
     assert kernel_command_line(MACHINE._replace(**changes)) == KERNEL + words  # type: ignore[arg-type]
+
+
+def test_cards() -> None:
+    nics = (Nic(11, "02:00:00:00:00:01"), Nic(12, "02:00:00:00:00:02", 13))
+    assert text(nics=nics).endswith(
+        " -netdev tap,id=net0,fd=11 -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,romfile="
+        " -netdev tap,id=net1,fd=12,vhost=on,vhostfd=13 -device virtio-net-pci,netdev=net1,mac=02:00:00:00:00:02,romfile="
+    )

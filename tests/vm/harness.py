@@ -31,6 +31,7 @@ SLOW = 10 if "RUNV_LAB" in os.environ else 1
 DEADLINE_S = 60.0 * SLOW
 _PR_SET_CHILD_SUBREAPER = 36
 _CGROUPS = Path("/sys/fs/cgroup")
+_ID_PREFIX = f"rvt-{os.getpid()}-"
 
 
 def become_subreaper() -> None:
@@ -56,8 +57,8 @@ def runv_program() -> str:
 
 
 def new_id() -> str:
-    """Unique, so that what is found later is known to be this test's."""
-    return f"rvt-{secrets.token_hex(4)}"
+    """Unique, so that what is found later is known to be this test's, and of no run beside it."""
+    return f"{_ID_PREFIX}{secrets.token_hex(4)}"
 
 
 @dataclass(frozen=True)
@@ -428,7 +429,7 @@ def cgroup_folders() -> list[str]:
         os.path.join(folder, name)
         for folder, names, _ in os.walk(_CGROUPS)
         for name in names
-        if name.startswith("rvt-")
+        if name.startswith(_ID_PREFIX)
     ]
 
 

@@ -291,7 +291,7 @@ def _boot_message(sandbox: SandboxFolder, hangs: bool, wanted: Wanted, error: Ag
     except OSError:
         lines = []
     console = " | ".join(lines[-_CONSOLE_LINES:]) or "nothing"
-    return f"cannot boot the guest: it {what} ({error}); its console said: {console}"
+    return f"cannot boot the guest with kernel {wanted.kernel}: it {what} ({error}); its console said: {console}"
 
 
 def stop(sandbox: SandboxFolder) -> bool:

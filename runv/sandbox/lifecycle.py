@@ -5,7 +5,7 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
-from runv.errors import AgentError, AgentLostError, NotFoundError, StateError
+from runv.errors import AgentError, AgentLostError, NotFoundError, RunvError, StateError
 from runv.files import locked_folder
 from runv.processes import Identity, kill_and_wait
 from runv.sandbox.connection import connect
@@ -34,10 +34,16 @@ def start(container: Container) -> None:
             raise StateError("cannot start an already running container")
         if status != CREATED:
             raise StateError("cannot start a container that has stopped")
-        with connect(SandboxFolder(container.root, record.sandbox)) as agent:
-            agent.call("start", {"container": container.id, "process": "init"})
+        # Written first: what cannot be written down must not run.
         record.started = timestamp()
         container.save(record)
+        try:
+            with connect(SandboxFolder(container.root, record.sandbox)) as agent:
+                agent.call("start", {"container": container.id, "process": "init"})
+        except RunvError:
+            record.started = ""
+            container.save(record)
+            raise
         run_config_hooks(container, record, "poststart", RUNNING, pid)
 
 
@@ -164,7 +170,6 @@ def _poststop_hooks(container: Container, record: ContainerRecord) -> Callable[[
         text = ""
     if '"poststop"' not in text:
         return lambda: None
-    from runv.errors import RunvError
     from runv.hooks import run_hooks
     from runv.log import Log
     from runv.sandbox.create import hook_state

@@ -21,14 +21,10 @@ AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
-MOUNT_ATTR_RDONLY = 0x1
 
 # The same numbers on every architecture (system calls added since 5.2 share one table).
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
-_SYS_MOUNT_SETATTR = 442
-
-PR_SET_PDEATHSIG = 1
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -59,12 +55,6 @@ def join(path: str, kind: int) -> None:
         raise OSError(error.errno, error.strerror, path) from None
     finally:
         os.close(fd)
-
-
-def prctl(option: int, value: int) -> None:
-    """prctl(2) with one argument."""
-    zero = ctypes.c_ulong(0)
-    _check(_libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), zero, zero, zero), "prctl")
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str = "") -> None:
@@ -109,29 +99,4 @@ def move_mount(tree_fd: int, target: str) -> None:
             ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
         ),
         target,
-    )
-
-
-class _MountAttr(ctypes.Structure):
-    _fields_ = [  # noqa: RUF012 - ctypes wants a plain class attribute
-        ("attr_set", ctypes.c_uint64),
-        ("attr_clr", ctypes.c_uint64),
-        ("propagation", ctypes.c_uint64),
-        ("userns_fd", ctypes.c_uint64),
-    ]
-
-
-def mount_setattr(tree_fd: int, *, set_flags: int = 0, propagation: int = 0) -> None:
-    """mount_setattr(2) on the whole tree behind ``tree_fd``."""
-    attr = _MountAttr(set_flags, 0, propagation, 0)
-    _check(
-        _libc.syscall(
-            ctypes.c_long(_SYS_MOUNT_SETATTR),
-            ctypes.c_int(tree_fd),
-            b"",
-            ctypes.c_uint(AT_EMPTY_PATH | AT_RECURSIVE),
-            ctypes.byref(attr),
-            ctypes.c_size_t(ctypes.sizeof(attr)),
-        ),
-        "mount_setattr",
     )

@@ -13,15 +13,15 @@ from runv.agent.client import Agent
 from runv.errors import AgentError, AgentLostError, BootError, HostError, VmError
 from runv.files import read_text, short_path
 from runv.log import Log
-from runv.processes import kill_and_wait, spawn
-from runv.sandbox.layout import PROCESSES, SandboxFolder, SandboxRecord
+from runv.processes import spawn
+from runv.sandbox.layout import SandboxFolder, SandboxRecord
+from runv.sandbox.remove import kill_processes
 from runv.settings import Settings
 from runv.storage import TAG
 from runv.vm import choice, qemu, virtiofsd
 from runv.vm.machine import Machine, Nic, Share, Transport
 from runv.vm.qemu import Bind
 
-KILL_TIMEOUT_S = 10.0
 _CONSOLE_LINES = 12
 _CID_TRIES = 32
 _CID_FIRST = 3
@@ -113,7 +113,7 @@ def wait(machine: Launched, log: Log) -> Agent:
             # looking for the process: its connections end a moment before it does.
             hangs = time.monotonic() >= deadline
             failure = BootError(_boot_message(sandbox, hangs, machine.wanted, error))
-            stop(sandbox)
+            kill_processes(sandbox)
             if not hangs or last_try:
                 raise failure from error
         log.debug("the guest did not answer in time; starting it once more")
@@ -292,9 +292,3 @@ def _boot_message(sandbox: SandboxFolder, hangs: bool, wanted: Wanted, error: Ag
         lines = []
     console = " | ".join(lines[-_CONSOLE_LINES:]) or "nothing"
     return f"cannot boot the guest with kernel {wanted.kernel}: it {what} ({error}); its console said: {console}"
-
-
-def stop(sandbox: SandboxFolder) -> bool:
-    """Ends every process of a sandbox without asking the guest. True when nothing is left of them."""
-    found = [process for name in PROCESSES if (process := sandbox.process(name)) is not None]
-    return all([kill_and_wait(process, KILL_TIMEOUT_S) for process in found])

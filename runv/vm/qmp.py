@@ -33,11 +33,6 @@ def command(path: str, name: str, arguments: dict[str, object] | None = None) ->
         raise VmError(f"cannot ask QEMU to {name}: {error}") from error
 
 
-def status(path: str) -> str:
-    """QEMU's run state: ``running``, ``paused``, ``internal-error``, ..."""
-    return str(command(path, "query-status")["status"])
-
-
 def bound_console(path: str) -> None:
     """Once the guest is up its console goes into a ring of 64 KiB, so that no guest can fill the host's /run."""
     backend = {"type": "ringbuf", "data": {"size": _CONSOLE_BYTES}}

@@ -385,16 +385,17 @@ def test_exec_on_a_terminal_follows_its_size(both: Both, bundle: Bundle) -> None
     bundle.args("sleep", "1000")
     script = "trap 'stty size; exit 8' WINCH; stty size; echo begun; while :; do sleep 0.05; done"
 
-    def used(runtime: Runtime) -> tuple[int, bool]:
+    def used(runtime: Runtime) -> int:
         container: Created = runtime.start(bundle)
         with on_terminal(runtime, "exec", "-t", container.id, "sh", "-c", script) as (process, terminal):
             terminal.expect(b"begun")
-            first = b"24 80" in terminal.seen
+            # runc sizes a terminal when its process runs already, so there the first size is anybody's guess.
+            assert b"24 80" in terminal.seen or runtime.name == "runc"
             terminal.resize(30, 90)
             os.kill(process.pid, signal.SIGWINCH)
             terminal.expect(b"30 90")
             code = process.wait(60)
         container.delete()
-        return code, first
+        return code
 
-    assert both(used) == (8, True)
+    assert both(used) == 8

@@ -35,7 +35,10 @@ run: setup-run stage ## Install what is missing, build, and run a container in i
 	@$(PYTHON) tools/demo.py '$(STAGE)/bin/runv' '$(RUNV_CACHE)/demo'
 
 test: setup-test check stage ## Check the sources and run all tests
-	@$(STAGED) '$(VENV)/bin/python' -m pytest $(TESTS)
+	@$(STAGED) '$(VENV)/bin/python' -m pytest -m 'not engines' $(TESTS)
+
+test-engines: setup-test stage ## Run the tests that drive Docker, containerd and Podman
+	@$(STAGED) '$(VENV)/bin/python' -m pytest -m engines tests/engines
 
 test-kvm: setup-test stage ## Run the tests that boot machines under real KVM, in the lab
 	@$(STAGED) '$(VENV)/bin/python' -m tests.lab --timeout 7200 --show '$(RUNV_CACHE)' -- \
@@ -82,4 +85,4 @@ venv deps:
 	@tools/python-env.sh $@
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-kvm check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test venv deps
+.PHONY: help run test test-engines test-kvm check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test venv deps

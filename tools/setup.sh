@@ -11,8 +11,8 @@ cache=${RUNV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/runv}
 # qemu-system-common has virtiofsd.
 run_packages='python3 python3-venv gcc make libc6-dev libseccomp-dev libjansson-dev qemu-system-x86 qemu-system-common
     linux-source-6.1 flex bison bc libelf-dev libssl-dev xz-utils cpio kmod perl busybox-static'
-# runc is what runv is compared with; clang has libFuzzer.
-test_packages='runc clang libclang-rt-14-dev procps iproute2 strace attr acl util-linux'
+# runc is what runv is compared with; clang has libFuzzer; docker.io and containerd: the tests run daemons of their own.
+test_packages='runc clang libclang-rt-14-dev procps iproute2 strace attr acl util-linux docker.io containerd iptables'
 
 case ${1-} in
     run) wanted=$run_packages ;;

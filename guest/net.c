@@ -179,6 +179,32 @@ static int rename_link(const struct net *net, struct search *link, const char *n
 	return result < 0 ? error_sys(error, -result, "cannot rename network interface %s to %s", link->name, name) : 0;
 }
 
+/* Up, a card keeps its address. */
+static int set_mac(const struct net *net, struct search *link, const struct node *entry, struct error *error)
+{
+	struct nl_request request;
+	struct ifinfomsg *info;
+	unsigned char mac[MAC_LEN];
+	const char *text = "";
+	int result = 0;
+
+	if (opt_str(entry, "new_mac", &text, error) < 0)
+		return -1;
+	if (!*text)
+		return 0;
+	if (parse_mac(text, mac) < 0)
+		return node_fail(entry, "new_mac", error, "is not a link address");
+	if (link->up)
+		result = change_link(net, link->index, 0, NULL, 0);
+	link->up = false;
+	info = nl_begin(&request, RTM_NEWLINK, 0, sizeof(*info));
+	info->ifi_index = link->index;
+	nl_attr(&request, IFLA_ADDRESS, mac, sizeof(mac));
+	if (result == 0)
+		result = nl_talk(net->fd, &request);
+	return result < 0 ? error_sys(error, -result, "cannot give network interface %s the address %s", link->name, text) : 0;
+}
+
 static int add_address(const struct net *net, int index, const char *text, struct error *error)
 {
 	struct nl_request request;
@@ -234,7 +260,7 @@ static int set_interface(const struct net *net, const struct node *entry, struct
 		return -1;
 	if (parse_mac(mac, link.mac) < 0)
 		return node_fail(entry, "mac", error, "is not a link address");
-	if (await_link(net, &link, mac, error) < 0 || (name && rename_link(net, &link, name, error) < 0))
+	if (await_link(net, &link, mac, error) < 0 || set_mac(net, &link, entry, error) < 0 || (name && rename_link(net, &link, name, error) < 0))
 		return -1;
 	/* Addresses of IPv6 go with a link that goes down, and those of an interface that is down are kept as they are. */
 	result = change_link(net, link.index, up ? IFF_UP : 0, NULL, (uint32_t)mtu);

@@ -9,16 +9,16 @@ from runv.network.links import Found, Link
 MAX_LINKS = 16
 
 
+def card_address(number: int) -> str:
+    """The MAC address that a machine's card number ``number`` is made with. In the guest it then gets its link's: cards are told apart by
+    ours because links may share theirs (IPvlan), and a template's cards must have been there before its clones' links."""
+    return f"0a:72:75:6e:76:{number:02x}"
+
+
 def check(found: Found) -> None:
     """:raise RunvError: the guest cannot have these links"""
     if len(found.links) > MAX_LINKS:
         raise RunvError(f"there are {len(found.links)} network interfaces, and a guest has at most {MAX_LINKS}")
-    names: dict[str, str] = {}
-    for link in found.links:
-        # The guest knows its cards by these. IPvlan's links have their parent's.
-        if link.mac in names:
-            raise RunvError(f"interfaces {names[link.mac]} and {link.name} have the same address, {link.mac}")
-        names[link.mac] = link.name
 
 
 def setup(found: Found) -> dict[str, Any]:
@@ -26,15 +26,16 @@ def setup(found: Found) -> dict[str, Any]:
     if not found.links:
         return {}
     return {
-        "interfaces": [_interface(link) for link in found.links],
+        "interfaces": [_interface(number, link) for number, link in enumerate(found.links)],
         "routes": [route._asdict() for route in found.routes],
         "neighbours": [neighbour._asdict() for neighbour in found.neighbours],
     }
 
 
-def _interface(link: Link) -> dict[str, Any]:
+def _interface(number: int, link: Link) -> dict[str, Any]:
     return {
-        "mac": link.mac,
+        "mac": card_address(number),
+        "new_mac": link.mac,
         "name": link.name,
         "mtu": link.mtu,
         "up": link.up,

@@ -10,7 +10,7 @@ from runv.network.links import from_json, to_json
 
 
 class Card(NamedTuple):
-    """A network card for the machine: the open tap behind it, and the address it has."""
+    """A network card for the machine: the open tap behind it, and the address it is made with."""
 
     fd: int
     mac: str
@@ -35,7 +35,7 @@ def connect(namespace: str) -> Wiring:
     """
     result, fds = netns.inside(namespace, "connect the sandbox's network", _connect)
     found = from_json(result)
-    cards = tuple(Card(fd, link.mac) for fd, link in zip(fds, found.links, strict=True))
+    cards = tuple(Card(fd, plan.card_address(number)) for number, fd in enumerate(fds))
     return Wiring(cards, plan.setup(found))
 
 

@@ -71,6 +71,9 @@ static int op_signal(struct agent *agent, const struct node *args, struct reply 
 		result = signal_all(process->container, (int)number, error);
 	else
 		result = process_signal(process, (int)number, error);
+	/* As from runc: who kills a paused container wants its end to be seen through, also where init is not alone in its pid namespace. */
+	if (result == 0 && number == SIGKILL && process_is_init(process))
+		freezer_thaw(process->container, "it was killed");
 	if (result == 0)
 		reply_ok(reply, NULL);
 	return result;
@@ -96,12 +99,16 @@ static struct container *find_container(struct agent *agent, const struct node *
 	return get_str(args, "container", &id, error) < 0 ? NULL : container_find(agent, id, error);
 }
 
-static const char *status_of(const struct process *init)
+static const char *status_of(const struct container *container)
 {
+	const struct process *init = container_init(container);
+
 	if (!init || init->state == PROCESS_EXITED)
 		return "stopped";
 	if (init->state == PROCESS_PREPARING)
 		return "creating";
+	if (container->freezer.frozen)
+		return "paused";
 	return init->state == PROCESS_READY ? "created" : "running";
 }
 
@@ -113,7 +120,7 @@ static int op_state(struct agent *agent, const struct node *args, struct reply *
 	if (!container)
 		return -1;
 	init = container_init(container);
-	reply_ok(reply, json_pack("{s:s, s:i}", "status", status_of(init), "pid",
+	reply_ok(reply, json_pack("{s:s, s:i}", "status", status_of(container), "pid",
 				  init && init->state != PROCESS_EXITED ? (int)init->pid : 0));
 	return 0;
 }
@@ -178,6 +185,8 @@ static const struct {
 	{ "resize", op_resize },
 	{ "processes", op_processes },
 	{ "state", op_state },
+	{ "pause", container_pause },
+	{ "resume", container_resume },
 	{ "delete", container_delete },
 	{ "sandbox", op_sandbox },
 	{ "shutdown", op_shutdown },

@@ -192,6 +192,16 @@ bool cgroup_populated(int cgroup_fd)
 	return keyed(cgroup_fd, "cgroup.events", "populated") != 0;
 }
 
+int cgroup_freeze(int cgroup_fd, bool freeze)
+{
+	return write_file(cgroup_fd, "cgroup.freeze", freeze ? "1" : "0");
+}
+
+bool cgroup_frozen(int cgroup_fd)
+{
+	return keyed(cgroup_fd, "cgroup.events", "frozen") != 0;
+}
+
 uint64_t cgroup_oom_kills(int cgroup_fd)
 {
 	return keyed(cgroup_fd, "memory.events", "oom_kill");

@@ -27,6 +27,9 @@ int cgroup_remove(const char *id);
 
 bool cgroup_populated(int cgroup_fd);
 int cgroup_kill(int cgroup_fd);
+int cgroup_freeze(int cgroup_fd, bool freeze);
+/* Whether all that is in it stands still. */
+bool cgroup_frozen(int cgroup_fd);
 uint64_t cgroup_oom_kills(int cgroup_fd);
 
 /* Calls fn for every process in the cgroup and below. */

@@ -187,6 +187,7 @@ void container_take_down(struct container *container)
 	if (container->dying)
 		return;
 	container->dying = true;
+	freezer_thaw(container, "it is being deleted");
 	if (container->cgroup_fd >= 0)
 		container->cgroup_events_fd = openat(container->cgroup_fd, "cgroup.events", O_RDONLY | O_CLOEXEC);
 	/* Without it the timer does the work. */
@@ -207,6 +208,7 @@ static struct container *container_new(struct agent *agent, const char *id, cons
 	container->oci = json_incref((json_t *)(uintptr_t)oci->json);
 	container->cgroup_fd = container->cgroup_events_fd = -1;
 	container->cgroup_events.fd = -1;
+	freezer_init(&container->freezer);
 	container->next = agent->containers;
 	agent->containers = container;
 	agent->container_count++;

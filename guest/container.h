@@ -6,6 +6,7 @@
 #define RUNV_CONTAINER_H
 
 #include "agent.h"
+#include "freeze.h"
 #include "process.h"
 
 struct container {
@@ -17,6 +18,7 @@ struct container {
 	int cgroup_fd;           /* the directory */
 	uint64_t oom_kills;      /* memory.events, as last seen */
 	struct process *processes;
+	struct freezer freezer;
 
 	/* While it is being taken down, be it by delete or because its creation failed */
 	bool dying;
@@ -35,6 +37,8 @@ struct process *container_init(const struct container *container);
 
 /* The operations of docs/agent-protocol.md that concern whole containers */
 op_fn container_create, container_exec, container_delete;
+/* freeze.c */
+op_fn container_pause, container_resume;
 
 /* Begins to take the container down. Every later event of its processes goes on with it; it ends by itself. */
 void container_take_down(struct container *container);

@@ -6,6 +6,7 @@
     ROOT/<container>/config.json     config.json as it was at create
     ROOT/<container>/init.pid        the stand-in of its first process, written by the stand-in's own child
     ROOT/<container>/exec/<name>.pid the stand-ins of other processes
+    ROOT/<container>/paused          its processes stand still
     ROOT/@sandboxes/<sandbox>/       one virtual machine (``runv.sandbox.layout``); @ is not allowed in ids
 
 The folder of a container carries its lock. This module is on the path of every command: it imports next to nothing.
@@ -28,6 +29,7 @@ _ID_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 CREATING = "creating"
 CREATED = "created"
 RUNNING = "running"
+PAUSED = "paused"
 STOPPED = "stopped"
 
 
@@ -135,6 +137,8 @@ class Container:
             return STOPPED, 0
         if not os.path.exists(self.path("ready")):
             return CREATING, standin.pid
+        if os.path.exists(self.path("paused")) or os.path.exists(os.path.join(self.root, SANDBOXES, record.sandbox, "paused")):
+            return PAUSED, standin.pid
         return (RUNNING if record.started else CREATED), standin.pid
 
     def mark_ready(self) -> None:

@@ -112,6 +112,20 @@ def _delete(parsed: Parsed, log: Log) -> int:
     return 0
 
 
+def _pause(parsed: Parsed, log: Log) -> int:
+    from runv.sandbox.pause import pause
+
+    pause(_container(parsed), machine=parsed.on("vm"))
+    return 0
+
+
+def _resume(parsed: Parsed, log: Log) -> int:
+    from runv.sandbox.pause import resume
+
+    resume(_container(parsed), machine=parsed.on("vm"))
+    return 0
+
+
 def _state(parsed: Parsed, log: Log) -> int:
     from runv.cli.show import state
 
@@ -153,7 +167,7 @@ def _exec(parsed: Parsed, log: Log) -> int:
     with foreground.held_signals():
         terminal = options.foreground and process.terminal
         with foreground.raw_terminal(terminal):
-            started = execute(container, process, raw, options, settings.load())
+            started = execute(container, process, raw, options, settings.load(), ignore_paused=parsed.on("ignore-paused"))
             if not options.foreground:
                 return 0
             status = foreground.wait(started.identity, terminal=terminal)
@@ -212,6 +226,8 @@ _COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
     "kill": _kill,
     "delete": _delete,
     "exec": _exec,
+    "pause": _pause,
+    "resume": _resume,
     "list": _list,
     "ps": _ps,
     "spec": _spec,

@@ -54,6 +54,8 @@ _PRESERVE = Flag("preserve-fds", "number", "must be 0: descriptors cannot enter 
 _DETACH = Flag("detach", "switch", "do not wait for the process to end", "d")
 _FORMAT = Flag("format", "text", "table or json", "f")
 
+_MACHINE = Flag("vm", "switch", "the whole virtual machine, with all containers of the pod")
+
 _CREATE = (_BUNDLE, _CONSOLE, _PID_FILE, _NO_PIVOT, _NO_KEYRING, _PRESERVE)
 
 COMMANDS = (
@@ -69,8 +71,10 @@ COMMANDS = (
         Flag("additional-gids", "list", "additional group id", "g"), Flag("process", "text", "file with the process as JSON", "p"),
         _DETACH, _PID_FILE, Flag("process-label", "text", "accepted for runc's callers"), Flag("apparmor", "text", "accepted for runc's callers"),
         Flag("no-new-privs", "switch", "set no_new_privs"), Flag("cap", "list", "add a capability", "c"), _PRESERVE,
-        Flag("cgroup", "list", "accepted for runc's callers"), Flag("ignore-paused", "switch", "accepted for runc's callers"),
+        Flag("cgroup", "list", "accepted for runc's callers"), Flag("ignore-paused", "switch", "also in a paused container; waits until it is resumed"),
     ), rest=True),
+    Command("pause", "stop the processes of a container where they are", "CONTAINER", 1, 1, (_MACHINE,)),
+    Command("resume", "let a paused container go on", "CONTAINER", 1, 1, (_MACHINE,)),
     Command("list", "list containers", "", 0, 0, (_FORMAT, Flag("quiet", "switch", "ids only", "q"))),
     Command("ps", "show the processes of a container", "CONTAINER", 1, -1, (_FORMAT,), rest=True, details="The table shows the guest's processes; `--format json` the host's process ids that stand for them. Arguments after CONTAINER, meant for the host's ps, are accepted and not used."),
     Command("spec", "write a config.json to start from", "", 0, 0, (_BUNDLE, Flag("rootless", "switch", "accepted for runc's callers"))),

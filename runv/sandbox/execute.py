@@ -4,6 +4,7 @@ import os
 import time
 from typing import Any, NamedTuple
 
+from runv.agent.client import CALL_TIMEOUT_S
 from runv.errors import AgentError, StateError
 from runv.files import write_atomic
 from runv.processes import Identity
@@ -13,8 +14,11 @@ from runv.sandbox.create import Options, guest_process, open_terminal
 from runv.sandbox.layout import SandboxFolder
 from runv.settings import Settings
 from runv.spec.config import Process
-from runv.state import CREATED, RUNNING, Container
+from runv.state import CREATING, PAUSED, STOPPED, Container
 from runv.vm import choice
+
+# A process for a paused container is made when somebody resumes it.
+_PAUSED_TIMEOUT_S = 24 * 3600.0
 
 
 class Executed(NamedTuple):
@@ -24,8 +28,17 @@ class Executed(NamedTuple):
     pid_file: str
 
 
-def execute(container: Container, process: Process, raw: dict[str, Any], options: Options, settings: Settings) -> Executed:
-    """Starts ``process`` (``raw`` is the same as the guest gets it) in a container that is created or running.
+def execute(
+    container: Container,
+    process: Process,
+    raw: dict[str, Any],
+    options: Options,
+    settings: Settings,
+    *,
+    ignore_paused: bool = False,
+) -> Executed:
+    """Starts ``process`` (``raw`` is the same as the guest gets it) in a container that is created or running. With ``ignore_paused``
+    it may be paused, and ``execute`` returns when it was resumed.
 
     :raise StateError: it is neither
     :raise AgentError: the program is not there, or cannot be executed
@@ -33,8 +46,10 @@ def execute(container: Container, process: Process, raw: dict[str, Any], options
     record = container.load()
     status, _ = container.status(record)
     init = container.standin()
-    if status not in (CREATED, RUNNING) or init is None:
+    if status in (CREATING, STOPPED) or init is None:
         raise StateError("cannot exec in a stopped container")
+    if status == PAUSED and not ignore_paused:
+        raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
     name = f"exec-{os.getpid()}-{time.monotonic_ns()}"
     os.makedirs(container.path("exec"), 0o700, exist_ok=True)
     _forget_ended(container)
@@ -48,7 +63,8 @@ def execute(container: Container, process: Process, raw: dict[str, Any], options
         foreground_terminal=options.foreground and process.terminal,
     )
     try:
-        _start_in_guest(container, record.sandbox, name, process, raw, options, standing)
+        timeout_s = _PAUSED_TIMEOUT_S if status == PAUSED else CALL_TIMEOUT_S
+        _start_in_guest(container, record.sandbox, name, process, raw, options, standing, timeout_s)
         if options.pid_file:
             write_atomic(options.pid_file, str(standing.identity.pid), 0o644)
     except BaseException:
@@ -77,11 +93,12 @@ def _start_in_guest(
     raw: dict[str, Any],
     options: Options,
     standing: standin.Standin,
+    timeout_s: float,
 ) -> None:
     folder = SandboxFolder(container.root, sandbox)
     with connect(folder) as starter, connect(folder) as agent:
         try:
-            agent.call("exec", {"container": container.id, "process": name, "spec": guest_process(raw)})
+            agent.call("exec", {"container": container.id, "process": name, "spec": guest_process(raw)}, timeout_s)
         except AgentError as error:
             raise (StateError("cannot exec in a stopped container") if error.kind == "state" else error) from error
         terminal = open_terminal(process, options)

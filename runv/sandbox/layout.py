@@ -8,6 +8,7 @@
                               agent.sock, qmp.sock, fs.sock, console.log
                               members/<container>   who lives in it; the last one to leave ends the machine
                               groups.json      cgroups that those who left had made, for the last one to remove
+                              paused           the machine stands still
                               share/           a mount point; filled only in QEMU's own mount namespace
 """
 
@@ -67,6 +68,10 @@ class SandboxFolder:
         """Whether the machine runs."""
         qemu = self.process("qemu.pid")
         return qemu is not None and qemu.alive()
+
+    def paused(self) -> bool:
+        """Whether the machine was told to stand still: then its agent does not answer."""
+        return os.path.exists(self.path("paused"))
 
     def members(self) -> list[str]:
         """The containers that live in it."""

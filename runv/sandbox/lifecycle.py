@@ -5,13 +5,13 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 
-from runv.errors import AgentError, AgentLostError, NotFoundError, RunvError, StateError
+from runv.errors import AgentError, AgentLostError, NotFoundError, RunvError, StateError, VmError
 from runv.files import locked_folder
 from runv.processes import Identity, kill_and_wait
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import kill_processes, remove
-from runv.state import CREATED, CREATING, RUNNING, STOPPED, Container, ContainerRecord, timestamp
+from runv.state import CREATED, CREATING, PAUSED, RUNNING, STOPPED, Container, ContainerRecord, timestamp
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
@@ -32,6 +32,8 @@ def start(container: Container) -> None:
         status, pid = container.status(record)
         if status == RUNNING:
             raise StateError("cannot start an already running container")
+        if status == PAUSED:
+            raise StateError("cannot start a container in the paused state")
         if status != CREATED:
             raise StateError("cannot start a container that has stopped")
         # Written first: what cannot be written down must not run.
@@ -76,24 +78,37 @@ def run_config_hooks(container: Container, record: ContainerRecord, kind: str, s
 
 
 def kill(container: Container, number: int, *, everyone: bool) -> None:
-    """Sends a signal to the container's first process, or to all of its processes.
+    """Sends a signal to the container's first process, or to all of its processes. SIGKILL also resumes what is paused, as from runc;
+    every other signal waits until that is done.
 
-    :raise StateError: it is not running
+    :raise StateError: it is not running, or its whole machine stands still
     """
     record = container.load()
     status, _ = container.status(record)
-    if status not in (CREATED, RUNNING):
+    if status in (CREATING, STOPPED):
         if everyone:
             return
         raise StateError("container not running")
+    sandbox = SandboxFolder(container.root, record.sandbox)
     try:
-        with connect(SandboxFolder(container.root, record.sandbox), _KILL_TIMEOUT_S) as agent:
+        if number == signal.SIGKILL and status == PAUSED:
+            _unpause(container, sandbox)
+        with connect(sandbox, _KILL_TIMEOUT_S) as agent:
             request = {"container": container.id, "process": "init", "signal": number, "all": everyone}
             agent.call("signal", request, _KILL_TIMEOUT_S)
-    except AgentLostError:
+    except (AgentLostError, VmError):
         _kill_standin(container, number)
     except AgentError as error:
         raise (StateError("container not running") if error.kind in ("state", "not-found") else error) from error
+
+
+def _unpause(container: Container, sandbox: SandboxFolder) -> None:
+    if sandbox.paused():
+        from runv.sandbox.pause import let_go_on
+
+        let_go_on(sandbox)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(container.path("paused"))
 
 
 def _kill_standin(container: Container, number: int) -> None:
@@ -144,10 +159,8 @@ def _delete_locked(container: Container, *, force: bool) -> None:
             raise NotFoundError("container does not exist")
         return
     status, _ = container.status(record)
-    if status == RUNNING and not force:
-        raise StateError(f"cannot delete container {container.id} that is not stopped: running")
-    if status == CREATING and not force:
-        raise StateError(f"cannot delete container {container.id} that is not stopped: creating")
+    if status in (RUNNING, PAUSED, CREATING) and not force:
+        raise StateError(f"cannot delete container {container.id} that is not stopped: {status}")
     hooks = _poststop_hooks(container, record)
     remove(container)
     hooks()
@@ -191,7 +204,7 @@ def processes(container: Container) -> list[dict[str, "Any"]]:
     :raise StateError: it is not running
     """
     record = container.load()
-    if container.status(record)[0] not in (CREATED, RUNNING):
+    if container.status(record)[0] in (CREATING, STOPPED):
         raise StateError("container not running")
     with connect(SandboxFolder(container.root, record.sandbox)) as agent:
         found = agent.call("processes", {"container": container.id})["processes"]

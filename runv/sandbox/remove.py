@@ -5,7 +5,7 @@ import json
 import os
 
 from runv import cgroups
-from runv.errors import AgentError, AgentLostError, HostError, NotFoundError, StateError
+from runv.errors import AgentError, AgentLostError, HostError, NotFoundError, StateError, VmError
 from runv.files import locked_folder, read_text, remove_tree, write_atomic
 from runv.processes import kill_and_wait
 from runv.sandbox.connection import connect
@@ -55,6 +55,8 @@ def _leave_sandbox(container: Container, record: ContainerRecord, sandbox: Sandb
     try:
         with locked_folder(sandbox.folder):
             others = [member for member in sandbox.members() if member != container.id]
+            if others and sandbox.paused():
+                _let_go_on(sandbox)
             if others and sandbox.alive():
                 _leave_running(container, sandbox)
             _hand_over_groups(container, record, sandbox, last=not others)
@@ -64,6 +66,16 @@ def _leave_sandbox(container: Container, record: ContainerRecord, sandbox: Sandb
                 end_sandbox(sandbox)
     except FileNotFoundError:
         return  # gone already, or never made
+
+
+def _let_go_on(sandbox: SandboxFolder) -> None:
+    """Nothing can be taken out of a machine that stands still. One that cannot be woken is lost, with all that is in it."""
+    from runv.sandbox.pause import let_go_on
+
+    try:
+        let_go_on(sandbox)
+    except VmError:
+        kill_processes(sandbox)
 
 
 def _hand_over_groups(container: Container, record: ContainerRecord, sandbox: SandboxFolder, *, last: bool) -> None:

@@ -67,8 +67,10 @@ def make_job(options: argparse.Namespace) -> Job:
 
 
 def outermost(paths: Sequence[Path]) -> list[Path]:
-    """The paths that exist and lie in no other of them; a program stands for the prefix it is installed in."""
-    wanted = {prefix_of(path) for path in paths if path.exists()}
+    """The paths that exist, with what links among them lead to, and lie in no other of them; a program stands for the
+    prefix it is installed in."""
+    prefixes = {prefix_of(path) for path in paths if path.exists()}
+    wanted = prefixes | {prefix.resolve() for prefix in prefixes}
     return sorted(path for path in wanted if not any(parent in wanted for parent in path.parents))
 
 

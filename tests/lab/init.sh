@@ -13,6 +13,8 @@ fail() {
 # The functions that mounts.sh calls.
 put_aside() { # NUMBER PATH: keep sight of a path that a tmpfs is about to cover
     mkdir -p "/aside"
+    # A link leads elsewhere in the new root, and is kept as it is.
+    if [ -L "/new$2" ]; then cp -P "/new$2" "/aside/$1" && return; fi
     if [ -d "/new$2" ]; then mkdir "/aside/$1"; else : >"/aside/$1"; fi
     mount --bind "/new$2" "/aside/$1" || fail "cannot bind $2"
 }
@@ -22,6 +24,7 @@ add_tmpfs() { # PATH
 }
 bring_back() { # NUMBER PATH dir|file
     mkdir -p "/new${2%/*}"
+    if [ -L "/aside/$1" ]; then cp -P "/aside/$1" "/new$2" && return; fi
     if [ "$3" = dir ]; then mkdir -p "/new$2"; else : >"/new$2"; fi
     mount --bind "/aside/$1" "/new$2" || fail "cannot bind $2"
 }

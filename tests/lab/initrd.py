@@ -75,7 +75,8 @@ def build_initrd(kernel: Kernel, job: Job) -> bytes:
     archive.add("dev/console", b"", 0o020600, (5, 1))
     archive.file("bin/busybox", find_busybox().read_bytes())
     archive.file("init", (HERE / "init.sh").read_bytes())
-    archive.file("lab/start.sh", (HERE / "start.sh").read_bytes())
+    for name in ("start.sh", "account.sh"):
+        archive.file(f"lab/{name}", (HERE / name).read_bytes())
     archive.file("lab/mounts.sh", "".join(f"{line}\n" for line in mount_calls(kernel, job)).encode())
     archive.file("lab/job.sh", job_script(job).encode())
     archive.file("lab/modules", "\n".join((*TEST_MODULES, "")).encode())

@@ -57,7 +57,8 @@ def find_kernel() -> Kernel:
 
 
 def unpacked_kernel(folder: Path) -> Kernel:
-    """The kernel of an unpacked package."""
+    """The kernel of an unpacked package. The lab looks for its files below another root, where an absolute link leads astray."""
+    folder = folder.resolve()
     images = sorted((folder / "boot").glob("vmlinuz-*"))
     if not images:
         raise LabError(f"there is no boot/vmlinuz-* in {folder}")

@@ -30,6 +30,9 @@ STATUS_DEADLINE = 124
 # The guest is up in 5 s; on a busy machine it has been seen to take 20.
 BOOT_DEADLINE_S = 120.0
 
+# How long the guest may take, after the deadline of its job, to tell what stands still.
+ACCOUNT_DEADLINE_S = 60.0
+
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -63,6 +66,11 @@ class Report:
     def ready(self) -> bool:
         """The job has been started."""
         return b"ready\n" in self.control
+
+    @property
+    def accounted(self) -> bool:
+        """What stands still was told."""
+        return b"accounted\n" in self.control
 
     @property
     def status(self) -> int | None:
@@ -209,17 +217,40 @@ def carry(qemu: subprocess.Popen[bytes], streams: Sequence[Stream], report: Repo
             limit = timeout_s if report.ready else min(timeout_s, BOOT_DEADLINE_S)
             remaining = began + limit - time.monotonic()
             if remaining <= 0:
+                if report.ready:
+                    ask_for_account(selector, streams, report)
                 return give_up(report, limit)
-            for key, _ in selector.select(remaining):
-                stream = key.data
-                if data := receive(stream.ours):
-                    stream.sink(data)
-                else:
-                    selector.unregister(stream.ours)
+            carry_some(selector, remaining)
     qemu.wait()
     if report.status is None:
         raise LabError(f"the lab ended before the command did\n{console_tail(report)}")
     return report.status
+
+
+def carry_some(selector: selectors.BaseSelector, timeout_s: float) -> bool:
+    """Carry what is there; false when nothing came."""
+    ready = selector.select(timeout_s)
+    for key, _ in ready:
+        stream = key.data
+        if data := receive(stream.ours):
+            stream.sink(data)
+        else:
+            selector.unregister(stream.ours)
+    return bool(ready)
+
+
+def ask_for_account(selector: selectors.BaseSelector, streams: Sequence[Stream], report: Report) -> None:
+    """The deadline has passed: have the guest tell, on the command's stderr, what stands still in it."""
+    deadline = time.monotonic() + ACCOUNT_DEADLINE_S
+    try:
+        next(stream for stream in streams if stream.name == "lab.control").ours.sendall(b"account\n")
+    except OSError:  # QEMU is gone
+        return
+    while selector.get_map() and not report.accounted and (left := deadline - time.monotonic()) > 0:
+        carry_some(selector, left)
+    # Of a port that was written to before, the last may be read after.
+    while selector.get_map() and carry_some(selector, 0):
+        continue
 
 
 def give_up(report: Report, limit_s: float) -> int:

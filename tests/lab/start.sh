@@ -19,9 +19,14 @@ for module in $($busybox cat /run/lab/modules); do
     /sbin/modprobe "$module" || echo "lab: cannot load $module" >/dev/console
 done
 
-exec 3>"$(port lab.control)"
+exec 3<>"$(port lab.control)" 4>"$(port lab.stderr)"
 echo ready >&3
-$busybox setsid /bin/sh /run/lab/job.sh </dev/null >"$(port lab.stdout)" 2>"$(port lab.stderr)" 3>&-
+# The host asks when the command has not ended in time.
+while read -r _ <&3; do
+    . /run/lab/account.sh >&4
+    echo accounted >&3
+done &
+$busybox setsid /bin/sh /run/lab/job.sh </dev/null >"$(port lab.stdout)" 2>&4 3<&- 4>&-
 # A write returns when the host has the bytes, so nothing of the output is behind this line.
 echo "exit $?" >&3
 $busybox poweroff -f

@@ -1,10 +1,16 @@
-"""The host's cgroups: where the processes of a container sit, so that the host's statistics see them. v1 and v2.
+"""The host's cgroups: where the processes of a container sit, so that the host's statistics and limits hold for them. v1 and v2.
 
-The path in config.json is followed as runc follows it. Limits inside the guest are the guest's matter (guest/cgroup.c).
+The path in config.json is followed as runc follows it. What is written into the files is ``runv.limits``' matter.
 """
 
+import contextlib
+import errno
 import os
 import time
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from runv.limits import Setting
 
 from runv.errors import ConfigError, HostError
 from runv.files import read_text
@@ -14,13 +20,32 @@ _REMOVE_POLL_S = 0.005
 
 
 class Hierarchy:
-    """One mounted hierarchy: where, and whether it is v1's cpuset, which must be given CPUs before processes."""
+    """One mounted hierarchy: where, its version, and, of v1, its controllers (v2 has a file for them in each cgroup)."""
 
-    __slots__ = ("mount", "needs_cpuset")
+    __slots__ = ("controllers", "mount", "version")
 
-    def __init__(self, mount: str, needs_cpuset: bool) -> None:
+    def __init__(self, mount: str, version: int, controllers: list[str]) -> None:
         self.mount = mount
-        self.needs_cpuset = needs_cpuset
+        self.version = version
+        self.controllers = controllers
+
+    @property
+    def needs_cpuset(self) -> bool:
+        """Whether it is v1's cpuset, which must be given CPUs before processes."""
+        return self.version == 1 and "cpuset" in self.controllers
+
+    def holds(self, folder: str) -> bool:
+        """Whether a folder is one of its cgroups."""
+        return folder.startswith(self.mount + "/")
+
+    def controllers_of(self, folder: str) -> list[str]:
+        """What can be set in one of its cgroups."""
+        if self.version == 1:
+            return self.controllers
+        try:
+            return read_text(os.path.join(folder, "cgroup.controllers")).split()
+        except FileNotFoundError:
+            return []
 
 
 def parse_mountinfo(text: str) -> list[Hierarchy]:
@@ -32,8 +57,10 @@ def parse_mountinfo(text: str) -> list[Hierarchy]:
         if kind not in ("cgroup", "cgroup2"):
             continue
         mount = before.split()[4].replace("\\040", " ")
-        controllers = rest.split()[-1].split(",") if kind == "cgroup" else []
-        found.append(Hierarchy(mount, "cpuset" in controllers))
+        if kind == "cgroup2":
+            found.append(Hierarchy(mount, 2, []))
+        else:
+            found.append(Hierarchy(mount, 1, rest.split()[-1].split(",")))
     return found
 
 
@@ -97,16 +124,81 @@ def create(folders: list[str]) -> None:
 
     :raise HostError: the kernel refused
     """
-    cpusets = {h.mount for h in _hierarchies() if h.needs_cpuset}
+    hierarchies = _hierarchies()
+    cpusets = [h for h in hierarchies if h.needs_cpuset]
+    unified = [h for h in hierarchies if h.version == 2]
     for folder in folders:
+        for hierarchy in unified:
+            if hierarchy.holds(folder):
+                _hand_down(hierarchy.mount, os.path.dirname(folder))
         try:
             os.mkdir(folder, 0o755)
         except FileExistsError:
             continue
         except OSError as error:
             raise HostError(f"create cgroup {folder}", error) from error
-        if any(folder.startswith(mount + "/") for mount in cpusets):
+        if any(hierarchy.holds(folder) for hierarchy in cpusets):
             _inherit_cpuset(folder)
+
+
+def _hand_down(mount: str, folder: str) -> None:
+    """v2: a cgroup can limit what all of its ancestors hand down. What one cannot is missed, and told, when it is to be set."""
+    if folder != mount:
+        _hand_down(mount, os.path.dirname(folder))
+    try:
+        there = read_text(os.path.join(folder, "cgroup.controllers")).split()
+        given = read_text(os.path.join(folder, "cgroup.subtree_control")).split()
+    except OSError:
+        return
+    for name in there:
+        if name not in given:
+            with contextlib.suppress(OSError):
+                _write(os.path.join(folder, "cgroup.subtree_control"), f"+{name}")
+
+
+def apply(folders: list[str], wanted: "list[Setting]") -> None:
+    """Writes limits into the cgroups ``folders``. What a hierarchy or the kernel lacks is left to the guest, unless it is ``needed``.
+
+    :raise HostError: the kernel refused a value, or has no cgroup for a needed one
+    """
+    done = set()
+    for folder in folders:
+        for hierarchy in _hierarchies():
+            if hierarchy.holds(folder):
+                done |= _apply_one(hierarchy, folder, wanted)
+    for setting in wanted:
+        if setting.needed and setting.what not in done:
+            missing = OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+            raise HostError(f"set $.linux.resources.{setting.what} on the host", missing)
+
+
+def _apply_one(hierarchy: Hierarchy, folder: str, wanted: "list[Setting]") -> set[str]:
+    controllers = hierarchy.controllers_of(folder)
+    done, again = set(), []
+    for setting in wanted:
+        if setting.version != hierarchy.version or setting.controller not in controllers:
+            continue
+        for file, text in setting.choices:
+            path = os.path.join(folder, file)
+            if os.path.exists(path):
+                done.add(setting.what)
+                # Some pairs (memory and memory with swap, quota and burst) have to be written in an order that depends on what is set.
+                if not _put(path, text, patient=True):
+                    again.append((path, text))
+                break
+    for path, text in again:
+        _put(path, text, patient=False)
+    return done
+
+
+def _put(path: str, text: str, *, patient: bool) -> bool:
+    try:
+        _write(path, text)
+    except OSError as error:
+        if patient and error.errno == errno.EINVAL:
+            return False
+        raise HostError(f"write {text!r} to {path}", error) from error
+    return True
 
 
 def _inherit_cpuset(folder: str) -> None:

@@ -16,6 +16,7 @@ from runv.log import Log
 from runv.processes import spawn
 from runv.sandbox.layout import SandboxFolder, SandboxRecord
 from runv.sandbox.remove import kill_processes
+from runv.sandbox.size import Size
 from runv.settings import Settings
 from runv.storage import TAG
 from runv.vm import choice, qemu, virtiofsd
@@ -47,7 +48,7 @@ class Wanted(NamedTuple):
     boot_timeout_s: int
 
 
-def settle(settings: Settings, *, vcpus: int, memory_mib: int) -> Wanted:
+def settle(settings: Settings, size: Size) -> Wanted:
     """Finds programs and artefacts, and chooses.
 
     :raise RunvError: something is missing
@@ -64,8 +65,8 @@ def settle(settings: Settings, *, vcpus: int, memory_mib: int) -> Wanted:
         kind=choice.machine(settings).value,
         share=choice.share(settings).value,
         virtiofsd=settings.text("virtiofsd"),
-        vcpus=max(vcpus, settings.number("vcpus")),
-        memory_mib=max(memory_mib, settings.number("memory_mib")),
+        vcpus=size.vcpus,
+        memory_mib=size.memory_mib,
         boot_timeout_s=settings.number("boot_timeout_s"),
     )
 
@@ -135,11 +136,11 @@ def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
         if wanted.transport == "vsock":
             device, cid = _claim_cid()
             opened.append(device)
-            record = SandboxRecord(secret=secrets.token_hex(32), transport="vsock", cid=cid, container=container)
+            record = _record(wanted, container, "vsock", cid)
             transport = Transport("vsock", device, cid)
         else:
             near, far = socket.socketpair()
-            record = SandboxRecord(secret=secrets.token_hex(32), transport="serial", cid=0, container=container)
+            record = _record(wanted, container, "serial", 0)
             transport = Transport("serial", far.detach())
             opened += [transport.fd, near.detach()]
         sandbox.save(record)
@@ -154,6 +155,17 @@ def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
         for fd in opened:
             os.close(fd)
     return record
+
+
+def _record(wanted: Wanted, container: str, transport: str, cid: int) -> SandboxRecord:
+    return SandboxRecord(
+        secret=secrets.token_hex(32),
+        transport=transport,
+        cid=cid,
+        container=container,
+        vcpus=wanted.vcpus,
+        memory_mib=wanted.memory_mib,
+    )
 
 
 def _start_processes(

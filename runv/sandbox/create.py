@@ -4,7 +4,7 @@ import os
 import secrets
 from typing import Any, NamedTuple
 
-from runv import OCI_VERSION, cgroups, storage
+from runv import OCI_VERSION, cgroups, limits, storage
 from runv.agent.client import Agent
 from runv.errors import ConfigError, StateError, reason
 from runv.files import locked_folder, write_atomic
@@ -16,14 +16,13 @@ from runv.sandbox import boot, join, network, standin
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import remove
+from runv.sandbox.size import Size, machine_size
 from runv.settings import Settings
-from runv.spec.config import Config, Document, parse_config
+from runv.spec.config import Config, Document, Resources, parse_config
 from runv.state import Container, ContainerRecord, check_id, make_root, timestamp
 from runv.vm.namespace import add_binds
 from runv.vm.qemu import Bind
 
-# What the machine needs beside what its containers may use: the guest's kernel, init and caches.
-_MEMORY_OVERHEAD_MIB = 64
 _GUEST_SHARE_OPTIONS = {"9p": ["msize=512000", "cache=mmap", "posixacl"], "virtiofs": []}
 
 
@@ -97,8 +96,8 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
     if network:
         join.check_network(network)
     relative = cgroups.relative_path(config.linux.cgroups_path, container.id, systemd=options.systemd_cgroup)
-    vcpus, memory_mib = machine_size(config)
-    wanted = boot.settle(settings, vcpus=vcpus, memory_mib=memory_mib)
+    size = machine_size(config, Size(settings.number("vcpus"), settings.number("memory_mib")))
+    wanted = boot.settle(settings, size)
     log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
     return _Plan(
         document=document,
@@ -134,22 +133,6 @@ def _refuse_unsupported_hooks(config: Config) -> None:
             raise ConfigError(f"config.json: $.hooks.{name}: hooks inside the container are not supported yet")
 
 
-def machine_size(config: Config) -> tuple[int, int]:
-    """The least vCPUs and MiB a container's own limits call for; 0 where it sets none. Pure."""
-    resources = config.linux.resources
-    memory = resources.memory.limit if resources and resources.memory else None
-    cpu = resources.cpu if resources else None
-    vcpus = 0
-    if cpu and cpu.quota and cpu.quota > 0 and cpu.period:
-        vcpus = min(-(-cpu.quota // cpu.period), os.cpu_count() or 1)
-    memory_mib = -(-memory // (1 << 20)) + _MEMORY_OVERHEAD_MIB if memory and memory > 0 else 0
-    return vcpus, min(memory_mib, _host_memory_mib())
-
-
-def _host_memory_mib() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") >> 20
-
-
 def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     config = plan.document.config
     sandbox = _sandbox_for(container, plan)
@@ -169,6 +152,8 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     container.save(record)
     _save_config(container, plan)
     cgroups.create(missing)
+    wanted = host_limits(config.linux.resources, plan.host is None, plan.wanted.memory_mib, plan.wanted.vcpus)
+    cgroups.apply(plan.groups, [setting for setting in wanted if not setting.late])
     standing = standin.start(
         plan.wanted.standin,
         container.id,
@@ -183,10 +168,17 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
         _attach(standing, agent, container.id, terminal)
     finally:
         agent.close()
+    cgroups.apply(plan.groups, [setting for setting in wanted if setting.late])
     container.mark_ready()
     if plan.options.pid_file:
         write_atomic(plan.options.pid_file, str(standing.identity.pid), 0o644)
     return standing.identity
+
+
+def host_limits(resources: Resources | None, own_machine: bool, memory_mib: int, vcpus: int) -> list[limits.Setting]:
+    """What the host's cgroup of a container is to be limited to, with room for the machine if it brought that."""
+    extra = limits.of_machine(memory_mib, vcpus) if own_machine else limits.of_standin()
+    return limits.settings(resources, extra)
 
 
 def _save_config(container: Container, plan: _Plan) -> None:
@@ -260,10 +252,20 @@ def _enter_existing(container: Container, sandbox: SandboxFolder, plan: _Plan) -
             if qemu is None or not sandbox.alive():
                 raise StateError(f"cannot join sandbox {sandbox.name}: it has ended")
             write_atomic(sandbox.path("members", container.id), "")
+            _share_processors(container.root, sandbox)
             add_binds(qemu, sandbox.path("share"), _binds(plan))
             return connect(sandbox)
     except FileNotFoundError:
         raise StateError(f"cannot join sandbox {sandbox.name}: it has ended") from None
+
+
+def _share_processors(root: str, sandbox: SandboxFolder) -> None:
+    """The machine runs in the cgroup of the container it was made for; that one's quota is not to hold for others."""
+    try:
+        owner = Container(root, sandbox.load().container).load()
+    except StateError:
+        return  # deleted before: it was lifted when the first one joined, or its machine's cgroups are anybody's
+    cgroups.apply([group for group in owner.groups if os.path.isdir(group)], limits.without_quota())
 
 
 def run_creation_hooks(config: Config, state: dict[str, Any], log: Log) -> None:
@@ -304,6 +306,8 @@ def _setup(plan: _Plan) -> dict[str, Any]:
 def _create_in_guest(container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan) -> standin.Terminal:
     raw, config = plan.document.raw, plan.document.config
     linux = dict(raw.get("linux") or {})
+    if linux.get("resources"):
+        linux["resources"] = limits.for_guest(linux["resources"])
     linux["namespaces"] = join.guest_namespaces(container.root, config, plan.host, sandbox)
     oci = {
         "root": plan.storage.root,

@@ -24,15 +24,17 @@ PROCESSES = ("virtiofsd.pid", "bridge.pid", "qemu.pid")
 
 
 class SandboxRecord:
-    """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for."""
+    """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for. ``vcpus`` and ``memory_mib``: its size."""
 
-    __slots__ = ("cid", "container", "secret", "transport")
+    __slots__ = ("cid", "container", "memory_mib", "secret", "transport", "vcpus")
 
-    def __init__(self, *, secret: str, transport: str, cid: int, container: str) -> None:
+    def __init__(self, *, secret: str, transport: str, cid: int, container: str, vcpus: int, memory_mib: int) -> None:
         self.secret = secret
         self.transport = transport
         self.cid = cid
         self.container = container
+        self.vcpus = vcpus
+        self.memory_mib = memory_mib
 
 
 class SandboxFolder:

@@ -1,4 +1,14 @@
-"""Which container belongs to which sandbox, as containerd's CRI plugin and CRI-O say it in annotations. Pure."""
+"""Annotations that matter: which container belongs to which sandbox and how big a pod is, as containerd's CRI plugin and CRI-O say it. Pure."""
+
+# runv's own: the size of the machine that the container brings.
+MEMORY_MIB = "run.runv.memory_mib"
+VCPUS = "run.runv.vcpus"
+
+# The sum of a pod's containers: bytes and microseconds as text; CRI-O has an object of them, under its new name and its old one.
+POD_MEMORY = "io.kubernetes.cri.sandbox-memory"
+POD_CPU_QUOTA = "io.kubernetes.cri.sandbox-cpu-quota"
+POD_CPU_PERIOD = "io.kubernetes.cri.sandbox-cpu-period"
+POD_RESOURCES = ("pod-linux-resources.crio.io", "io.kubernetes.cri-o.PodLinuxResources")
 
 _KINDS = ("io.kubernetes.cri.container-type", "io.kubernetes.cri-o.ContainerType")
 _SANDBOXES = ("io.kubernetes.cri.sandbox-id", "io.kubernetes.cri-o.SandboxID")

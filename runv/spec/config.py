@@ -94,17 +94,60 @@ class Device(_Record):
 
 
 class Memory(_Record):
+    """Bytes; ``swap`` is memory and swap together. 0 is the same as absent, -1 is no limit."""
+
     limit: int | None = None
+    reservation: int | None = None
+    swap: int | None = None
+    swappiness: int | None = None
 
 
 class Cpu(_Record):
+    """``quota``, ``period`` and ``burst`` in microseconds; ``cpus`` and ``mems`` in the kernel's list format."""
+
+    shares: int | None = None
     quota: int | None = None
     period: int | None = None
+    burst: int | None = None
+    idle: int | None = None
+    cpus: str = ""
+    mems: str = ""
+
+
+class Pids(_Record):
+    limit: int | None = None
+
+
+class WeightDevice(_Record):
+    major: int
+    minor: int
+    weight: int | None = None
+
+
+class ThrottleDevice(_Record):
+    major: int
+    minor: int
+    rate: int
+
+
+class BlockIO(_Record):
+    """Weights are 10 to 1000, rates bytes or operations per second."""
+
+    weight: int | None = None
+    weight_device: list[WeightDevice] | None = None
+    throttle_read_bps_device: list[ThrottleDevice] | None = None
+    throttle_write_bps_device: list[ThrottleDevice] | None = None
+    throttle_read_iops_device: list[ThrottleDevice] | None = field(default=None, name="throttleReadIOPSDevice")
+    throttle_write_iops_device: list[ThrottleDevice] | None = field(default=None, name="throttleWriteIOPSDevice")
 
 
 class Resources(_Record):
+    """What the host applies or sizes by (spec: config-linux.md, "Control groups"); the guest gets all of it."""
+
     memory: Memory | None = None
     cpu: Cpu | None = None
+    pids: Pids | None = None
+    block_io: BlockIO | None = field(default=None, name="blockIO")
 
 
 class Linux(_Record):
@@ -170,6 +213,12 @@ def parse_process(data: bytes, name: str) -> tuple[Process, Raw]:
     raw, process = _decode(data, Process, name)
     rules.check_process(process, name, "$")
     return process, raw
+
+
+def parse_resources(data: bytes, name: str) -> tuple[Resources, Raw]:
+    """Reads and checks linux.resources, as ``update --resources`` gets them; see ``parse_config``."""
+    raw, resources = _decode(data, Resources, name)
+    return resources, raw
 
 
 def _decode(data: bytes, kind: type[_T], name: str) -> tuple[Raw, _T]:

@@ -1,12 +1,15 @@
 """Cgroup paths, without a cgroup."""
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from runv.cgroups import missing_folders, parse_mountinfo, relative_path, remove
-from runv.errors import ConfigError
+from runv.cgroups import Hierarchy, apply, missing_folders, parse_mountinfo, relative_path, remove
+from runv.errors import ConfigError, HostError
+from runv.limits import Extra, settings
+from runv.spec.config import BlockIO, Cpu, Memory, Pids, Resources
 
 V2 = "31 24 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = """\
@@ -32,7 +35,8 @@ def test_v1() -> None:
 
 
 def test_hybrid_has_both() -> None:
-    assert len(found(V1 + V2.replace("/sys/fs/cgroup", "/sys/fs/cgroup/unified"))) == 4
+    hierarchies = parse_mountinfo(V1 + V2.replace("/sys/fs/cgroup", "/sys/fs/cgroup/unified"))
+    assert [hierarchy.version for hierarchy in hierarchies] == [1, 1, 1, 2]
 
 
 def test_no_cgroups() -> None:
@@ -96,3 +100,70 @@ def test_removing_takes_children_first_and_leaves_what_is_used(tmp_path: Path) -
         os.makedirs(tmp_path / name)
     remove(folders)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["used"]
+
+
+@pytest.fixture
+def one_of_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The folders of a container in a made-up v1 hierarchy and in a v2 one, as files that take whatever is written."""
+    hierarchies = [
+        Hierarchy(str(tmp_path / "v1"), 1, ["memory", "cpu", "cpuset", "pids"]),
+        Hierarchy(str(tmp_path / "v2"), 2, []),
+    ]
+    monkeypatch.setattr("runv.cgroups._hierarchies", lambda: hierarchies)
+    files = {
+        "v1/c": ["memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "pids.max"],
+        "v2/c": ["memory.max", "io.weight", "cgroup.controllers"],
+    }
+    for folder, names in files.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for name in names:
+            (tmp_path / folder / name).touch()
+    (tmp_path / "v2/c/cgroup.controllers").write_text("memory io\n")
+    return [str(tmp_path / folder) for folder in files]
+
+
+def written(folders: list[str]) -> dict[str, str]:
+    paths = [path for folder in folders for path in Path(folder).iterdir() if path.name != "cgroup.controllers"]
+    return {path.name: path.read_text() for path in paths if path.read_text()}
+
+
+def test_each_hierarchy_gets_what_it_can_set(one_of_each: list[str]) -> None:
+    resources = Resources(memory=Memory(limit=1 << 20), pids=Pids(limit=5), block_io=BlockIO(weight=1000))
+    apply(one_of_each, settings(resources, Extra(0, 0, 1)))
+    assert written(one_of_each) == {
+        "memory.limit_in_bytes": "1048576",
+        "memory.max": "1048576",
+        "pids.max": "6",
+        "io.weight": "default 10000",
+    }
+
+
+def test_what_only_the_host_can_do_must_be_done(one_of_each: list[str]) -> None:
+    for resources in (Resources(cpu=Cpu(cpus="0")), Resources(cpu=Cpu(mems="0"))):
+        with pytest.raises(HostError, match=r"^cannot set \$\.linux\.resources\.cpu\.(cpu|mem)s on the host: "):
+            apply(one_of_each, settings(resources, Extra(0, 0, 0)))
+
+
+def test_what_the_kernel_refuses_at_first_is_written_after_the_rest(
+    one_of_each: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[str] = []
+
+    def write(path: str, text: str) -> None:
+        name = os.path.basename(path)
+        if name == "memory.limit_in_bytes" and "memory.memsw.limit_in_bytes" not in taken:
+            raise OSError(errno.EINVAL, "Invalid argument")
+        taken.append(name)
+
+    monkeypatch.setattr("runv.cgroups._write", write)
+    apply(one_of_each[:1], settings(Resources(memory=Memory(limit=5, swap=7)), Extra(0, 0, 0)))
+    assert taken == ["memory.memsw.limit_in_bytes", "memory.limit_in_bytes"]
+
+
+def test_a_value_that_the_kernel_refuses(one_of_each: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(path: str, text: str) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr("runv.cgroups._write", write)
+    with pytest.raises(HostError, match=r"^cannot write '6' to .*/pids\.max: invalid argument$"):
+        apply(one_of_each, settings(Resources(pids=Pids(limit=5)), Extra(0, 0, 1)))

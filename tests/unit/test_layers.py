@@ -15,7 +15,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 # A module may import those of lower levels and, within its own level, those of its own package or plain modules.
 LEVELS = [
     {"errors", "files", "linux", "log", "processes"},
-    {"settings", "state", "cgroups", "spec", "hooks"},
+    {"settings", "state", "cgroups", "limits", "spec", "hooks"},
     {"vm", "agent", "storage", "network"},
     {"sandbox"},
     {"cli"},

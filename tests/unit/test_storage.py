@@ -1,4 +1,4 @@
-"""What of a bundle is shared with the machine, and how big the machine is."""
+"""What of a bundle is shared with the machine."""
 
 import os
 from pathlib import Path
@@ -8,8 +8,7 @@ import pytest
 
 from runv import storage
 from runv.errors import ConfigError
-from runv.sandbox.create import machine_size
-from runv.spec.config import Config, Cpu, Linux, Memory, Mount, Resources, Root
+from runv.spec.config import Config, Mount, Root
 
 
 @pytest.fixture
@@ -70,42 +69,3 @@ def test_bad_roots(bundle: Path, root: str, message: str) -> None:
 def test_a_bind_of_nothing(bundle: Path) -> None:
     with pytest.raises(ConfigError, match=r"^cannot mount absent: no such file or directory$"):
         plan(bundle, [{"destination": "/a", "source": "absent", "options": ["bind"]}])
-
-
-MIB = 1 << 20
-
-
-@pytest.mark.parametrize(
-    ("memory", "expected"), [(None, 0), (-1, 0), (0, 0), (1, 65), (100 * MIB, 164), (100 * MIB + 1, 165)]
-)
-def test_memory_follows_the_limit(memory: int | None, expected: int) -> None:
-    assert machine_size(limited(Resources(memory=Memory(limit=memory)))) == (0, expected)
-
-
-def test_memory_is_never_more_than_the_host_has() -> None:
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB
-    assert machine_size(limited(Resources(memory=Memory(limit=1 << 60)))) == (0, total)
-
-
-@pytest.mark.parametrize(
-    ("quota", "period", "expected"),
-    [
-        (None, None, 0),
-        (-1, 100, 0),
-        (50, 100, 1),
-        (100, 100, 1),
-        (100, 0, 0),
-        (100, None, 0),
-        (10**9, 1, os.cpu_count()),
-    ],
-)
-def test_cpus_follow_the_quota(quota: int | None, period: int | None, expected: int) -> None:
-    assert machine_size(limited(Resources(cpu=Cpu(quota=quota, period=period)))) == (expected, 0)
-
-
-def test_no_limits() -> None:
-    assert machine_size(limited(None)) == (0, 0)
-
-
-def limited(resources: Resources | None) -> Config:
-    return Config(oci_version="1.0.0", linux=Linux(resources=resources))

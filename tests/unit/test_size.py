@@ -1,0 +1,108 @@
+"""How big a machine is."""
+
+import os
+
+import pytest
+
+from runv.errors import ConfigError
+from runv.sandbox.size import Size, cpu_list, machine_size
+from runv.spec.config import Config, Cpu, Linux, Memory, Resources
+
+MIB = 1 << 20
+HOST_MIB = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB
+HOST_CPUS = os.cpu_count() or 1
+LEAST = Size(1, 256)
+NOTHING = Size(0, 0)
+
+
+def sized(resources: Resources | None = None, least: Size = NOTHING) -> Size:
+    return machine_size(Config(oci_version="1.0.0", linux=Linux(resources=resources)), least)
+
+
+def annotated(annotations: dict[str, str], least: Size = LEAST) -> Size:
+    return machine_size(Config(oci_version="1.0.0", annotations=annotations), least)
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [(None, 0), (-1, 0), (0, 0), (1, 65), (100 * MIB, 167), (100 * MIB + 1, 168), (4096 * MIB, 4096 + 64 + 128)],
+)
+def test_memory_follows_the_limit(memory: int | None, expected: int) -> None:
+    assert sized(Resources(memory=Memory(limit=memory))) == (0, min(expected, HOST_MIB))
+
+
+def test_memory_is_never_more_than_the_host_has() -> None:
+    assert sized(Resources(memory=Memory(limit=1 << 60))) == (0, HOST_MIB)
+
+
+@pytest.mark.parametrize(
+    ("quota", "period", "cpus", "expected"),
+    [
+        (None, None, "", 0),
+        (-1, 100, "", 0),
+        (50, 100, "", 1),
+        (100, 100, "", 1),
+        (100_000, 0, "", 1),
+        (100_000, None, "", 1),
+        (10**9, 1, "", HOST_CPUS),
+        (None, None, "0", 1),
+        (None, None, "0-99", HOST_CPUS),
+        (10**9, 1, "0", 1),
+        (50, 100, "0-99", 1),
+    ],
+)
+def test_cpus_follow_the_quota_and_the_set(quota: int | None, period: int | None, cpus: str, expected: int) -> None:
+    assert sized(Resources(cpu=Cpu(quota=quota, period=period, cpus=cpus))) == (expected, 0)
+
+
+def test_settings_are_the_least() -> None:
+    assert sized(None, LEAST) == LEAST
+    assert sized(Resources(memory=Memory(limit=MIB)), LEAST) == LEAST
+
+
+def test_containerd_says_how_big_the_pod_is() -> None:
+    pod = {
+        "io.kubernetes.cri.sandbox-memory": str(640 * MIB),
+        "io.kubernetes.cri.sandbox-cpu-quota": "50000",
+        "io.kubernetes.cri.sandbox-cpu-period": "100000",
+    }
+    assert annotated(pod) == (1, 640 + 64 + 20)
+    assert annotated(pod | {"io.kubernetes.cri.sandbox-cpu-quota": "100000000"}) == (HOST_CPUS, 724)
+    assert annotated(dict.fromkeys(pod, "0")) == LEAST
+
+
+@pytest.mark.parametrize("name", ["pod-linux-resources.crio.io", "io.kubernetes.cri-o.PodLinuxResources"])
+def test_crio_says_how_big_the_pod_is(name: str) -> None:
+    assert annotated({name: '{"cpu_period":100000,"cpu_quota":1,"memory_limit_in_bytes":671088640}'}) == (1, 724)
+    assert annotated({name: "{}"}) == LEAST
+
+
+def test_our_own_annotations_go_before_all_else() -> None:
+    pod = {"io.kubernetes.cri.sandbox-memory": str(640 * MIB)}
+    assert annotated(pod | {"run.runv.memory_mib": "100", "run.runv.vcpus": "1"}, Size(2, 256)) == (1, 100)
+
+
+@pytest.mark.parametrize(
+    "annotations",
+    [
+        {"run.runv.memory_mib": "1G"},
+        {"run.runv.memory_mib": "10"},
+        {"run.runv.vcpus": "0"},
+        {"run.runv.vcpus": "100000"},
+        {"io.kubernetes.cri.sandbox-memory": "lots"},
+        {"pod-linux-resources.crio.io": "wrong"},
+        {"pod-linux-resources.crio.io": "[1]"},
+        {"pod-linux-resources.crio.io": '{"cpu_quota": "x"}'},
+    ],
+)
+def test_annotations_that_are_refused(annotations: dict[str, str]) -> None:
+    with pytest.raises(ConfigError, match=r"^config\.json: \$\.annotations\["):
+        annotated(annotations)
+
+
+def test_lists_of_cpus() -> None:
+    assert cpu_list("0-2,7, 9-9") == {0, 1, 2, 7, 9}
+    assert cpu_list("") == set()
+    for text in ("a", "1-", "-1", "1,,2", "0-99999999"):
+        with pytest.raises(ConfigError):
+            cpu_list(text)

@@ -16,6 +16,7 @@ from runv.errors import HostError, StateError
 LOCK_TIMEOUT_S = 30.0
 _LOCK_POLL_S = 0.01
 _SOCKET_PATH_MAX = 100
+_BACKLOG = 64
 
 
 def write_atomic(path: str, text: str, mode: int = 0o600) -> None:
@@ -112,6 +113,24 @@ def connect_unix(link: "socket.socket", path: str) -> None:
     """Connects to a unix socket wherever it is: an address has 108 bytes, a state root may be deeper."""
     with short_path(path) as address:
         link.connect(address)
+
+
+def listen_unix(path: str) -> "socket.socket":
+    """A socket that listens at ``path``.
+
+    :raise HostError: it cannot be made
+    """
+    import socket
+
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        with short_path(path) as address:
+            listener.bind(address)
+        listener.listen(_BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise HostError(f"listen on {path}", error) from error
+    return listener
 
 
 @contextlib.contextmanager

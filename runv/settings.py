@@ -51,6 +51,8 @@ SETTINGS = (
     Setting("transport", "auto", "what carries the talk with the guest's agent", ("auto", "vsock", "serial")),
     Setting("share", "auto", "how directories are shown to the guest", ("auto", "9p", "virtiofs")),
     Setting("virtiofsd", "/usr/lib/qemu/virtiofsd", "the virtiofsd program"),
+    Setting("template", "auto", "start a sandbox as the copy of one that has booted, and make that copy when there is none", ("auto", "off")),
+    Setting("template_folder", "/dev/shm/runv-templates", "where such copies are kept; a tmpfs, and nobody else's"),
     Setting("vcpus", 1, "virtual CPUs of a sandbox, where its configuration does not ask for more", least=1),
     Setting("memory_mib", 256, "memory of a sandbox in MiB, where its configuration does not ask for more", least=48),
     Setting("boot_timeout_s", 60, "how long a guest may take until its agent answers, per try", least=1),

@@ -203,6 +203,13 @@ def _features(parsed: Parsed, log: Log) -> int:
     return 0
 
 
+def _factory(parsed: Parsed, log: Log) -> int:
+    from runv import settings
+    from runv.cli.factory import run
+
+    return run(_root(parsed), parsed.arguments[0], parsed.number("nics"), _format(parsed), settings.load(), log)
+
+
 def _config(parsed: Parsed, log: Log) -> int:
     from runv import settings
     from runv.cli.report import show_settings
@@ -232,6 +239,7 @@ _COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
     "ps": _ps,
     "spec": _spec,
     "features": _features,
+    "factory": _factory,
     "config": _config,
     "check": _check,
 }

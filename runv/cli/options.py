@@ -79,6 +79,9 @@ COMMANDS = (
     Command("ps", "show the processes of a container", "CONTAINER", 1, -1, (_FORMAT,), rest=True, details="The table shows the guest's processes; `--format json` the host's process ids that stand for them. Arguments after CONTAINER, meant for the host's ps, are accepted and not used."),
     Command("spec", "write a config.json to start from", "", 0, 0, (_BUNDLE, Flag("rootless", "switch", "accepted for runc's callers"))),
     Command("features", "show what this runtime can do, as JSON", "", 0, 0),
+    Command("factory", "make, list or remove templates: booted machines that sandboxes start as copies of", "init|list|status|destroy", 1, 1, (
+        Flag("nics", "number", "with init: how many network cards the sandboxes have (default: none)"), _FORMAT,
+    ), details="Templates are made when a sandbox of a new shape is started; `init` makes one before. `status` ends with 1 when there is none for a sandbox of the default size. Clones share memory with their template, so what one tenant's guest has in its caches another may time: set template to off where that matters."),
     Command("config", "show runv's settings and where each comes from", "", 0, 0, (_FORMAT,)),
     Command("check", "say whether this host can run containers, and what will be used", "", 0, 0, (_FORMAT,)),
 )  # fmt: skip

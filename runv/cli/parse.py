@@ -24,6 +24,11 @@ class Parsed:
         """The value of a text flag; empty when it was not given."""
         return str(self.flags[name])
 
+    def number(self, name: str) -> int:
+        """The value of a number flag; 0 when it was not given."""
+        value = self.flags[name]
+        return value if isinstance(value, int) else 0
+
     def on(self, name: str) -> bool:
         """Whether a switch was given."""
         return bool(self.flags[name])

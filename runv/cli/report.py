@@ -28,7 +28,7 @@ def show_settings(settings: Settings, kind: str) -> None:
     for setting in SETTINGS:
         value = str(settings.values[setting.name])
         table.add_row(setting.name, value, settings.sources[setting.name], setting.help)
-    _console().print(table)
+    console().print(table)
 
 
 class Finding(NamedTuple):
@@ -65,12 +65,13 @@ def _print_findings(findings: list[Finding], good: bool) -> None:
     table = Table("", "what", "found", "why", box=box.SIMPLE_HEAD)
     for finding in findings:
         table.add_row("[green]ok[/]" if finding.good else "[red]no[/]", finding.what, finding.value, finding.why)
-    console = _console()
-    console.print(table)
-    console.print("This host can run containers." if good else "This host cannot run containers yet.")
+    screen = console()
+    screen.print(table)
+    screen.print("This host can run containers." if good else "This host cannot run containers yet.")
 
 
-def _console() -> Console:
+def console() -> Console:
+    """Where tables go."""
     # Into a pipe or file the table is as wide as it needs to be.
     return Console() if sys.stdout.isatty() else Console(width=200)
 

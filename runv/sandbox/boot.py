@@ -1,32 +1,32 @@
 """Starting a sandbox's machine and waiting until its agent answers: QEMU, the bridge, virtiofsd, in this order."""
 
-import fcntl
 import os
 import secrets
 import socket
-import struct
 import time
 from typing import NamedTuple
 
-from runv.agent.carrier import Carrier
+from runv.agent.carrier import CONTROL_PORT
 from runv.agent.client import Agent
-from runv.errors import AgentError, AgentLostError, BootError, HostError, VmError
-from runv.files import read_text, short_path
+from runv.errors import AgentError, AgentLostError, BootError
+from runv.files import listen_unix, read_text
 from runv.log import Log
 from runv.processes import spawn
+from runv.sandbox import origin as origins
+from runv.sandbox.connection import carrier_of
 from runv.sandbox.layout import SandboxFolder, SandboxRecord
+from runv.sandbox.origin import Origin
 from runv.sandbox.remove import kill_processes
 from runv.sandbox.size import Size
 from runv.settings import Settings
 from runv.storage import TAG
-from runv.vm import choice, qemu, virtiofsd
+from runv.vm import choice, host_devices, qemu, template, virtiofsd
 from runv.vm.machine import Machine, Nic, Share, Transport
 from runv.vm.qemu import Bind
 
+# A clone answers in a tenth of a second, or never.
+_CLONE_TIMEOUT_S = 15
 _CONSOLE_LINES = 12
-_CID_TRIES = 32
-_CID_FIRST = 3
-_VHOST_VSOCK_SET_GUEST_CID = 0x4008AF60
 
 
 class Wanted(NamedTuple):
@@ -46,6 +46,7 @@ class Wanted(NamedTuple):
     vcpus: int
     memory_mib: int
     boot_timeout_s: int
+    templates: str = ""  # their folder; empty to do without
 
 
 def settle(settings: Settings, size: Size) -> Wanted:
@@ -68,6 +69,7 @@ def settle(settings: Settings, size: Size) -> Wanted:
         vcpus=size.vcpus,
         memory_mib=size.memory_mib,
         boot_timeout_s=settings.number("boot_timeout_s"),
+        templates=settings.text("template_folder") if settings.text("template") == "auto" else "",
     )
 
 
@@ -88,6 +90,7 @@ class Launched(NamedTuple):
     container: str
     binds: list[Bind]
     record: SandboxRecord
+    origin: Origin
 
 
 def launch(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, binds: list[Bind]) -> Launched:
@@ -95,34 +98,65 @@ def launch(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
 
     :raise VmError, HostError: a process could not be started
     """
-    record = _start(sandbox, wanted, host, container, binds)
-    return Launched(sandbox, wanted, host, container, binds, record)
+    record, origin = _start(sandbox, wanted, host, container, binds)
+    return Launched(sandbox, wanted, host, container, binds, record, origin)
 
 
 def wait(machine: Launched, log: Log) -> Agent:
-    """Waits until the agent answers, and claims it. A guest that hangs is tried once more.
+    """Waits until the agent answers, and claims it. A clone that does not is given up for a machine that boots; one that hangs while it boots
+    is tried once more.
 
     :raise BootError: it did not come up; the message has the end of its console
     """
-    sandbox = machine.sandbox
-    for last_try in (False, True):
-        deadline = time.monotonic() + machine.wanted.boot_timeout_s
+    tried = False
+    while True:
+        cloned = machine.origin.template
+        limit_s = _CLONE_TIMEOUT_S if cloned else machine.wanted.boot_timeout_s
+        deadline = time.monotonic() + limit_s
         try:
-            return _first_connection(sandbox, machine.record, deadline)
+            with machine.origin:
+                return _come_up(machine, deadline, log)
         except AgentLostError as error:
             # Whether it hangs (worth another try: see docs/kernel.md on calibration) or ended (it would again). Not by
             # looking for the process: its connections end a moment before it does.
             hangs = time.monotonic() >= deadline
-            failure = BootError(_boot_message(sandbox, hangs, machine.wanted, error))
-            kill_processes(sandbox)
-            if not hangs or last_try:
+            failure = BootError(_boot_message(machine.sandbox, hangs, machine.wanted, error))
+            kill_processes(machine.sandbox)
+            if cloned:
+                log.warning(f"template {cloned.name} does not start ({error}); it is made anew")
+                template.discard(cloned)
+            elif tried or not hangs:
                 raise failure from error
-        log.debug("the guest did not answer in time; starting it once more")
-        machine = launch(sandbox, machine.wanted, machine.host, machine.container, machine.binds)
-    raise BootError("cannot boot the guest")
+            else:
+                log.debug("the guest did not answer in time; starting it once more")
+                tried = True
+        machine = launch(machine.sandbox, machine.wanted, machine.host, machine.container, machine.binds)
 
 
-def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, binds: list[Bind]) -> SandboxRecord:
+def _come_up(machine: Launched, deadline: float, log: Log) -> Agent:
+    sandbox, record, origin = machine.sandbox, machine.record, machine.origin
+    if origin.template:
+        log.debug(f"a clone of template {origin.template.name}")
+        return _first_connection(sandbox, record, deadline)
+    # asyncio and qemu.qmp load while the guest boots: afterwards their import would be seen.
+    from runv.vm import qmp
+
+    if origin.records:
+        # Before anybody claims the agent: clones are claimed by their own hosts.
+        carrier_of(sandbox, record).connect(CONTROL_PORT, deadline, sandbox.alive).close()
+        origin.save(sandbox.path("qmp.sock"), log)
+    agent = _first_connection(sandbox, record, deadline)
+    try:
+        qmp.bound_console(sandbox.path("qmp.sock"))
+    except BaseException:
+        agent.close()
+        raise
+    return agent
+
+
+def _start(
+    sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, binds: list[Bind]
+) -> tuple[SandboxRecord, Origin]:
     for name in ("agent.sock", "qmp.sock", "fs.sock"):
         if os.path.exists(sandbox.path(name)):
             os.unlink(sandbox.path(name))
@@ -130,11 +164,11 @@ def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
     console = os.open(
         sandbox.path("console.log"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600
     )
-    qmp = _listen(sandbox.path("qmp.sock"))
+    qmp = listen_unix(sandbox.path("qmp.sock"))
     opened = [null, console]
     try:
         if wanted.transport == "vsock":
-            device, cid = _claim_cid()
+            device, cid = host_devices.claim_cid()
             opened.append(device)
             record = _record(wanted, container, "vsock", cid)
             transport = Transport("vsock", device, cid)
@@ -145,16 +179,21 @@ def _start(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
             opened += [transport.fd, near.detach()]
         sandbox.save(record)
         # Anew for each try: what a QEMU that ended has claimed is of no use to another.
-        vhosts = [_open_vhost_net() for _ in host.cards]
+        vhosts = [host_devices.open_vhost_net() for _ in host.cards]
         opened[:0] = [fd for fd in vhosts if fd >= 0]
         nics = tuple(Nic(fd, mac, vhost) for (fd, mac), vhost in zip(host.cards, vhosts, strict=True))
         machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics)
-        _start_processes(sandbox, machine, wanted, host, binds, opened, null)
+        origin = origins.choose(machine, wanted.templates)
+        try:
+            _start_processes(sandbox, origin.machine, wanted, host, binds, opened, null)
+        except BaseException:
+            origin.close()
+            raise
     finally:
         qmp.close()
         for fd in opened:
             os.close(fd)
-    return record
+    return record, origin
 
 
 def _record(wanted: Wanted, container: str, transport: str, cid: int) -> SandboxRecord:
@@ -177,7 +216,7 @@ def _start_processes(
     opened: list[int],
     null: int,
 ) -> None:
-    listener = virtiofsd.listen(sandbox.path("fs.sock")) if wanted.share == "virtiofs" else None
+    listener = listen_unix(sandbox.path("fs.sock")) if wanted.share == "virtiofs" else None
     share = sandbox.path("share")
     process = qemu.start(
         machine,
@@ -203,6 +242,11 @@ def _start_processes(
         listener.close()
 
 
+def shape(wanted: Wanted) -> Machine:
+    """A machine without cards, as far as it has a shape: to look for its template."""
+    return _machine(SandboxFolder("", ""), wanted, Transport(wanted.transport, 0), 0, 0)
+
+
 def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_fd: int, console_fd: int) -> Machine:
     socket_path = sandbox.path("fs.sock") if wanted.share == "virtiofs" else ""
     return Machine(
@@ -213,7 +257,7 @@ def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_f
         kernel=wanted.kernel,
         initrd=wanted.initrd,
         kernel_parameters=wanted.kernel_parameters,
-        tsc_khz=host_tsc_khz(),
+        tsc_khz=host_devices.tsc_khz(),
         vcpus=wanted.vcpus,
         memory_mib=wanted.memory_mib,
         transport=transport,
@@ -223,32 +267,8 @@ def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_f
     )
 
 
-def host_tsc_khz() -> int:
-    """The speed of the host's time stamp counter, which TCG hands to the guest; 0 when it is not known.
-
-    On a host that is itself a guest, and on processors with a constant counter, /proc/cpuinfo has it.
-    """
-    for line in read_text("/proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "cpu MHz":
-            return int(float(value) * 1000)
-    return 0
-
-
-def _listen(path: str) -> socket.socket:
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        with short_path(path) as address:
-            listener.bind(address)
-        listener.listen(64)
-    except OSError as error:
-        listener.close()
-        raise HostError(f"listen on {path}", error) from error
-    return listener
-
-
 def _start_bridge(sandbox: SandboxFolder, program: str, link: int, null: int) -> None:
-    with _listen(sandbox.path("agent.sock")) as listener:
+    with listen_unix(sandbox.path("agent.sock")) as listener:
         fd = listener.fileno()
         spawn(
             [program, "--link-fd", str(link), "--listen-fd", str(fd), "--label", sandbox.name],
@@ -259,35 +279,9 @@ def _start_bridge(sandbox: SandboxFolder, program: str, link: int, null: int) ->
         )
 
 
-def _open_vhost_net() -> int:
-    """vhost-net for one card; -1 where the host's kernel has none, and QEMU carries the packets."""
-    try:
-        return os.open("/dev/vhost-net", os.O_RDWR | os.O_CLOEXEC)
-    except OSError:
-        return -1
-
-
-def _claim_cid() -> tuple[int, int]:
-    """An open vhost-vsock device that holds a free CID."""
-    try:
-        device = os.open("/dev/vhost-vsock", os.O_RDWR | os.O_CLOEXEC)
-    except OSError as error:
-        raise HostError("open /dev/vhost-vsock", error, hint="set transport to serial or auto") from error
-    for _ in range(_CID_TRIES):
-        cid = _CID_FIRST + secrets.randbelow(2**32 - 2 - _CID_FIRST)
-        try:
-            fcntl.ioctl(device, _VHOST_VSOCK_SET_GUEST_CID, struct.pack("Q", cid))
-            return device, cid
-        except OSError:
-            continue
-    os.close(device)
-    raise VmError("cannot find a free vsock context id")
-
-
 def _first_connection(sandbox: SandboxFolder, record: SandboxRecord, deadline: float) -> Agent:
-    carrier = Carrier(record.transport, cid=record.cid, path=sandbox.path("agent.sock"))
     try:
-        agent = Agent(carrier, record.secret, deadline, sandbox.alive)
+        agent = Agent(carrier_of(sandbox, record), record.secret, deadline, sandbox.alive)
     except AgentError as error:
         raise BootError(f"the guest's agent was claimed by somebody else: {error}") from error
     if not agent.claimed:

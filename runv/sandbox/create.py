@@ -232,11 +232,7 @@ def _boot(
 ) -> Agent:
     host = boot.Host(plan.groups, process.pid, wiring.cards)
     launched = boot.launch(sandbox, plan.wanted, host, container.id, _binds(plan))
-    # asyncio and qemu.qmp load while the guest boots: afterwards their import would be seen.
-    from runv.vm import qmp
-
     agent = boot.wait(launched, log)
-    qmp.bound_console(sandbox.path("qmp.sock"))
     try:
         agent.call("setup", {**_setup(plan), **wiring.setup})
     except BaseException:

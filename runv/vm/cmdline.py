@@ -4,6 +4,8 @@ from runv.vm.machine import Machine, Nic, Share
 
 # TCG's translation buffer: the default is 1/8 of the host's memory. A small guest's code fits in this many MiB.
 _TCG_BUFFER_MIB = 32
+# What QEMU keeps of the guest's console once it is up.
+CONSOLE_RING_BYTES = 65536
 
 # One console line from the kernel costs milliseconds on an emulated serial port: only what is wrong is shown.
 _KERNEL_WORDS = ("console=ttyS0", "quiet", "loglevel=4", "panic=-1", "reboot=t", "random.trust_cpu=on", "rootfstype=ramfs")
@@ -37,12 +39,12 @@ def qemu_arguments(machine: Machine) -> list[str]:
         "-kernel", machine.kernel,
         "-initrd", machine.initrd,
         "-append", kernel_command_line(machine),
-        "-add-fd", f"fd={machine.console_fd},set=1",
-        "-chardev", "file,id=console,path=/dev/fdset/1,append=on", "-serial", "chardev:console",
+        *_console(machine),
         "-chardev", f"socket,id=qmp,fd={machine.qmp_fd},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
         *_transport(machine),
         *[word for share in machine.shares for word in _share(share)],
         *[word for number, nic in enumerate(machine.nics) for word in _nic(number, nic)],
+        *_restore(machine),
     ]  # fmt: skip
 
 
@@ -60,15 +62,43 @@ def _accelerator(machine: Machine) -> list[str]:
 
 def _board(machine: Machine) -> list[str]:
     memory = ["-m", f"{machine.memory_mib}M", "-smp", str(machine.vcpus)]
-    backend = ""
-    if machine.shared_memory:
-        memory += ["-object", f"memory-backend-memfd,id=mem,size={machine.memory_mib}M,share=on"]
+    backend = _memory_backend(machine)
+    if backend:
+        memory += ["-object", f"{backend},id=mem,size={machine.memory_mib}M"]
         backend = ",memory-backend=mem"
     if machine.kind == "q35":
         return ["-machine", "q35,smm=off,vmport=off,hpet=off,usb=off" + backend, *memory]
     # Devices sit on PCI Express: virtio-mmio gives each queue 1024 entries, which the drivers fill with buffers, some MB for each device.
     # The old timer and interrupt controller stay on: without them a boot takes seconds longer under KVM and hangs under TCG.
     return ["-machine", "microvm,pcie=on,acpi=on,pit=on,pic=on,rtc=on,isa-serial=on" + backend, *memory]
+
+
+def _memory_backend(machine: Machine) -> str:
+    if machine.shared_memory:
+        return "memory-backend-memfd,share=on"
+    if machine.memory.path:
+        share = "off" if machine.memory.private else "on"
+        return f"memory-backend-file,mem-path={_escaped(machine.memory.path)},share={share}"
+    return ""
+
+
+def _console(machine: Machine) -> list[str]:
+    # What a guest says while it boots is wanted when it does not come up; a clone has booted.
+    if machine.restore:
+        return ["-chardev", f"ringbuf,id=console,size={CONSOLE_RING_BYTES}", "-serial", "chardev:console"]
+    return [
+        "-add-fd", f"fd={machine.console_fd},set=1",
+        "-chardev", "file,id=console,path=/dev/fdset/1,append=on", "-serial", "chardev:console",
+    ]  # fmt: skip
+
+
+def _restore(machine: Machine) -> list[str]:
+    if machine.restore is None:
+        return []
+    return [
+        "-chardev", f"socket,id=restore,fd={machine.restore.monitor_fd}", "-mon", "chardev=restore,mode=control",
+        "-incoming", "defer",
+    ]  # fmt: skip
 
 
 def _transport(machine: Machine) -> list[str]:

@@ -28,6 +28,22 @@ class Nic(NamedTuple):
     vhost_fd: int = -1
 
 
+class Memory(NamedTuple):
+    """The file behind the guest's memory, none when ``path`` is empty. ``private``: what the guest changes stays its own, and out of the file.
+    ``fd``: where ``path`` names a descriptor that QEMU inherits, that."""
+
+    path: str = ""
+    private: bool = False
+    fd: int = -1
+
+
+class Restore(NamedTuple):
+    """Descriptors of a clone: ``monitor_fd`` holds its orders (``template.orders``), ``state_fd`` the devices' state."""
+
+    monitor_fd: int
+    state_fd: int
+
+
 class Machine(NamedTuple):
     """One virtual machine, complete. Descriptors are those QEMU will inherit."""
 
@@ -46,6 +62,8 @@ class Machine(NamedTuple):
     qmp_fd: int
     console_fd: int
     nics: tuple[Nic, ...] = ()
+    memory: Memory = Memory()
+    restore: Restore | None = None
 
     @property
     def shared_memory(self) -> bool:

@@ -39,6 +39,7 @@ def start(
 
     keep = [machine.transport.fd, machine.qmp_fd, machine.console_fd]
     keep += [fd for nic in machine.nics for fd in (nic.fd, nic.vhost_fd) if fd >= 0]
+    keep += [*(machine.restore or ()), *([] if machine.memory.fd < 0 else [machine.memory.fd])]
     return spawn(
         qemu_arguments(machine),
         env={"PATH": os.defpath},

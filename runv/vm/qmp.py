@@ -1,15 +1,17 @@
 """The few QMP verbs we use, on qemu.qmp. Imported only where they are: asyncio costs more than a whole ``runv state``."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from qemu.qmp import QMPClient, QMPError
 
 from runv.errors import VmError
 from runv.files import short_path
+from runv.vm.cmdline import CONSOLE_RING_BYTES
 
 TIMEOUT_S = 5.0
-_CONSOLE_BYTES = 65536
+_POLL_S = 0.001
 
 
 def command(path: str, name: str, arguments: dict[str, object] | None = None) -> Any:
@@ -17,23 +19,65 @@ def command(path: str, name: str, arguments: dict[str, object] | None = None) ->
 
     :raise VmError: QEMU is gone, did not answer within ``TIMEOUT_S``, or refused
     """
+    return _session(path, f"ask QEMU to {name}", lambda client: client.execute(name, arguments))
 
-    async def work(address: str) -> Any:
+
+def bound_console(path: str) -> None:
+    """Once the guest is up its console goes into a ring, so that no guest can fill the host's /run.
+
+    :raise VmError: as of ``command``
+    """
+    _session(path, "bound the guest's console", _bound_console)
+
+
+async def _bound_console(client: QMPClient) -> None:
+    backend = {"type": "ringbuf", "data": {"size": CONSOLE_RING_BYTES}}
+    await client.execute("chardev-change", {"id": "console", "backend": backend})
+
+
+def save_state(path: str, state_fd: int, then: Callable[[], None]) -> None:
+    """Stops the machine, writes its devices' state to ``state_fd``, calls ``then`` and lets it go on. Its memory, a shared file, is left out.
+
+    :raise VmError: as of ``command``; the machine goes on if it can
+    """
+    ignored = {"capability": "x-ignore-shared", "state": True}
+
+    async def work(client: QMPClient) -> None:
+        await client.execute("migrate-set-capabilities", {"capabilities": [ignored]})
+        client.send_fd_scm(state_fd)
+        await client.execute("getfd", {"fdname": "state"})
+        await client.execute("migrate", {"uri": "fd:state"})
+        try:
+            await _migrated(client)
+            then()
+        finally:
+            await client.execute("cont")
+
+    _session(path, "save the machine's state", work)
+
+
+async def _migrated(client: QMPClient) -> None:
+    while True:
+        answer = await client.execute("query-migrate")
+        status = answer.get("status") if isinstance(answer, dict) else None
+        if status == "completed":
+            return
+        if status in ("failed", "cancelled"):
+            raise VmError(f"cannot save the machine's state: {status}")
+        await asyncio.sleep(_POLL_S)
+
+
+def _session(path: str, what: str, work: Callable[[QMPClient], Awaitable[Any]]) -> Any:
+    async def talk(address: str) -> Any:
         client = QMPClient("runv")
         await client.connect(address)
         try:
-            return await client.execute(name, arguments)
+            return await work(client)
         finally:
             await client.disconnect()
 
     try:
         with short_path(path) as address:
-            return asyncio.run(asyncio.wait_for(work(address), TIMEOUT_S))
+            return asyncio.run(asyncio.wait_for(talk(address), TIMEOUT_S))
     except (QMPError, OSError, TimeoutError) as error:
-        raise VmError(f"cannot ask QEMU to {name}: {error}") from error
-
-
-def bound_console(path: str) -> None:
-    """Once the guest is up its console goes into a ring of 64 KiB, so that no guest can fill the host's /run."""
-    backend = {"type": "ringbuf", "data": {"size": _CONSOLE_BYTES}}
-    command(path, "chardev-change", {"id": "console", "backend": backend})
+        raise VmError(f"cannot {what}: {error}") from error

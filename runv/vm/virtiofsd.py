@@ -4,23 +4,7 @@ import os
 import socket
 
 from runv import cgroups, linux
-from runv.errors import HostError
 from runv.processes import Identity, spawn
-
-
-def listen(path: str) -> socket.socket:
-    """The socket that virtiofsd will serve; QEMU may connect to it at once.
-
-    :raise HostError: it cannot be made
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        listener.bind(path)
-        listener.listen(1)
-    except OSError as error:
-        listener.close()
-        raise HostError(f"listen on {path}", error) from error
-    return listener
 
 
 def start(

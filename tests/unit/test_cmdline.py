@@ -3,7 +3,7 @@
 import pytest
 
 from runv.vm.cmdline import kernel_command_line, qemu_arguments
-from runv.vm.machine import Machine, Nic, Share, Transport
+from runv.vm.machine import Machine, Memory, Nic, Restore, Share, Transport
 
 MACHINE = Machine(
     name="s1",
@@ -71,7 +71,7 @@ def test_vsock_needs_no_serial_port() -> None:
 def test_virtiofs_shares_the_memory(changes: dict[str, object], board: str) -> None:
     found = text(**changes, **VIRTIOFS)
     assert f"{board},memory-backend=mem -m 256M" in found
-    assert "-object memory-backend-memfd,id=mem,size=256M,share=on" in found
+    assert "-object memory-backend-memfd,share=on,id=mem,size=256M" in found
     assert found.endswith(
         "-chardev socket,id=fs-share,path=/run/fs,,1.sock -device vhost-user-fs-pci,chardev=fs-share,tag=share"
     )
@@ -107,3 +107,16 @@ def test_cards() -> None:
         " -netdev tap,id=net0,fd=11 -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,romfile="
         " -netdev tap,id=net1,fd=12,vhost=on,vhostfd=13 -device virtio-net-pci,netdev=net1,mac=02:00:00:00:00:02,romfile="
     )
+
+
+def test_memory_in_a_file() -> None:
+    assert "-object memory-backend-file,mem-path=/t,,1,share=on,id=mem,size=256M" in text(memory=Memory("/t,1"))
+    assert ",memory-backend=mem -m 256M" in text(memory=Memory("/t"))
+
+
+def test_a_clone() -> None:
+    found = text(memory=Memory("/t", private=True), restore=Restore(11, 12))
+    assert "mem-path=/t,share=off," in found
+    assert found.endswith("-chardev socket,id=restore,fd=11 -mon chardev=restore,mode=control -incoming defer")
+    assert "ringbuf,id=console" in found
+    assert "fdset" not in found

@@ -51,6 +51,14 @@ def subreaper() -> None:
     become_subreaper()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def templates_of_our_own() -> Iterator[None]:
+    """The first sandbox of each shape boots, the others are its clones: as it is for users, but apart from theirs."""
+    with tempfile.TemporaryDirectory(prefix="rvt", dir="/dev/shm") as path, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNV_TEMPLATE_FOLDER", path)
+        yield
+
+
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """Short, since sockets are made below."""

@@ -125,6 +125,21 @@ static int op_state(struct agent *agent, const struct node *args, struct reply *
 	return 0;
 }
 
+static int op_update(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	struct container *container = find_container(agent, args, error);
+	struct node resources;
+
+	if (!container || get_object(args, "resources", &resources, error) < 0)
+		return -1;
+	if (container->dying || container->cgroup_fd < 0)
+		return error_set(error, KIND_STATE, "container \"%s\" is being deleted", container->id);
+	if (cgroup_apply_limits(container->cgroup_fd, &resources, error) < 0)
+		return -1;
+	reply_ok(reply, NULL);
+	return 0;
+}
+
 static int op_processes(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
 {
 	struct container *container = find_container(agent, args, error);
@@ -187,6 +202,7 @@ static const struct {
 	{ "state", op_state },
 	{ "pause", container_pause },
 	{ "resume", container_resume },
+	{ "update", op_update },
 	{ "delete", container_delete },
 	{ "sandbox", op_sandbox },
 	{ "shutdown", op_shutdown },

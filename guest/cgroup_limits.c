@@ -47,6 +47,30 @@ static int64_t opt_number(const struct node *node, const char *member, int64_t a
 	return value;
 }
 
+/* The first number of a file; absent where there is none: "max", or no such file. */
+static int64_t number_in(int cgroup_fd, const char *file, int64_t absent)
+{
+	cleanup_close int fd = openat(cgroup_fd, file, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	char text[64];
+	ssize_t n = fd >= 0 ? read(fd, text, sizeof(text) - 1) : -1;
+	int64_t value;
+
+	text[n > 0 ? n : 0] = '\0';
+	return sscanf(text, "%" SCNd64, &value) == 1 ? value : absent;
+}
+
+static int check_usage(int cgroup_fd, const struct node *memory, int64_t limit, struct error *error)
+{
+	int64_t usage = number_in(cgroup_fd, "memory.current", 0);
+	bool check = false;
+
+	if (opt_bool(memory, "checkBeforeUpdate", &check, error) < 0)
+		return -1;
+	if (check && limit > 0 && usage > limit)
+		return error_set(error, KIND_STATE, "rejecting memory limit %" PRId64 ": %" PRId64 " bytes are in use", limit, usage);
+	return 0;
+}
+
 static int set_memory(int cgroup_fd, const struct node *resources, struct error *error)
 {
 	struct node memory;
@@ -58,7 +82,7 @@ static int set_memory(int cgroup_fd, const struct node *resources, struct error 
 	limit = opt_number(&memory, "limit", 0, &bad, error);
 	low = opt_number(&memory, "reservation", 0, &bad, error);
 	swap = opt_number(&memory, "swap", 0, &bad, error);
-	if (bad)
+	if (bad || check_usage(cgroup_fd, &memory, limit, error) < 0)
 		return -1;
 	if (limit && put_limit(cgroup_fd, "memory.max", limit, error) < 0)
 		return -1;
@@ -67,6 +91,8 @@ static int set_memory(int cgroup_fd, const struct node *resources, struct error 
 	if (!swap)
 		return 0;
 	/* OCI's swap is memory and swap together. */
+	if (!limit)
+		limit = number_in(cgroup_fd, "memory.max", -1);
 	if (swap > 0 && (limit <= 0 || swap < limit))
 		return node_fail(&memory, "swap", error, "must not be less than the limit");
 	swap = swap < 0 ? -1 : swap - limit;
@@ -94,8 +120,11 @@ static int set_cpu_max(int cgroup_fd, int64_t quota, int64_t period, struct erro
 {
 	if (!quota && !period)
 		return 0;
+	if (!quota)
+		quota = number_in(cgroup_fd, "cpu.max", -1);
+	/* Without a second number the period stays what it is. */
 	if (!period)
-		period = 100000;
+		return quota < 0 ? put(cgroup_fd, "cpu.max", error, "max") : put(cgroup_fd, "cpu.max", error, "%" PRId64, quota);
 	if (quota <= 0)
 		return put(cgroup_fd, "cpu.max", error, "max %" PRId64, period);
 	return put(cgroup_fd, "cpu.max", error, "%" PRId64 " %" PRId64, quota, period);
@@ -133,7 +162,7 @@ static int set_cpu(int cgroup_fd, const struct node *resources, struct error *er
 		return -1;
 	if (burst >= 0 && put(cgroup_fd, "cpu.max.burst", error, "%" PRId64, burst) < 0)
 		return -1;
-	if (idle && put(cgroup_fd, "cpu.idle", error, "%" PRId64, idle) < 0)
+	if (has_member(&cpu, "idle") && put(cgroup_fd, "cpu.idle", error, "%" PRId64, idle) < 0)
 		return -1;
 	return set_cpuset(cgroup_fd, &cpu, error);
 }

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import time
+from collections.abc import Iterator
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
@@ -156,42 +157,57 @@ def _hand_down(mount: str, folder: str) -> None:
                 _write(os.path.join(folder, "cgroup.subtree_control"), f"+{name}")
 
 
-def apply(folders: list[str], wanted: "list[Setting]") -> None:
+def apply(folders: list[str], wanted: "list[Setting]") -> list[tuple[str, str]]:
     """Writes limits into the cgroups ``folders``. What a hierarchy or the kernel lacks is left to the guest, unless it is ``needed``.
 
-    :raise HostError: the kernel refused a value, or has no cgroup for a needed one
+    :return: the files that were written and what they had said, for ``restore``
+    :raise HostError: the kernel refused a value, or has no cgroup for a needed one; everything is as it was then
     """
-    done = set()
-    for folder in folders:
-        for hierarchy in _hierarchies():
-            if hierarchy.holds(folder):
-                done |= _apply_one(hierarchy, folder, wanted)
-    for setting in wanted:
-        if setting.needed and setting.what not in done:
+    paths = [(path, text) for folder in folders for path, text in _writes(folder, wanted)]
+    _check_needed(folders, wanted)
+    before: list[tuple[str, str]] = []
+    again: list[tuple[str, str]] = []
+    try:
+        for path, text in paths:
+            before.append((path, read_text(path).strip()))
+            # Some pairs (memory and memory with swap, quota and burst) have to be written in an order that depends on what is set.
+            if not _put(path, text, patient=True):
+                again.append((path, text))
+        for path, text in again:
+            _put(path, text, patient=False)
+    except BaseException:
+        restore(before)
+        raise
+    return before
+
+
+def restore(before: list[tuple[str, str]]) -> None:
+    """Takes back what ``apply`` did, as far as the kernel lets it: files with a line for each device say nothing that can be written."""
+    for path, text in [*reversed(before), *before]:
+        if text and "\n" not in text:
+            with contextlib.suppress(HostError):
+                _put(path, text, patient=True)
+
+
+def _writes(folder: str, wanted: "list[Setting]") -> Iterator[tuple[str, str]]:
+    for hierarchy in _hierarchies():
+        controllers = hierarchy.controllers_of(folder) if hierarchy.holds(folder) else []
+        for setting in wanted:
+            if setting.version == hierarchy.version and setting.controller in controllers:
+                choices = [(os.path.join(folder, file), text) for file, text in setting.choices]
+                yield from [choice for choice in choices if os.path.exists(choice[0])][:1]
+
+
+def _check_needed(folders: list[str], wanted: "list[Setting]") -> None:
+    for what in {setting.what for setting in wanted if setting.needed}:
+        ways = [setting for setting in wanted if setting.what == what]
+        if not any(True for folder in folders for _ in _writes(folder, ways)):
             missing = OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
-            raise HostError(f"set $.linux.resources.{setting.what} on the host", missing)
-
-
-def _apply_one(hierarchy: Hierarchy, folder: str, wanted: "list[Setting]") -> set[str]:
-    controllers = hierarchy.controllers_of(folder)
-    done, again = set(), []
-    for setting in wanted:
-        if setting.version != hierarchy.version or setting.controller not in controllers:
-            continue
-        for file, text in setting.choices:
-            path = os.path.join(folder, file)
-            if os.path.exists(path):
-                done.add(setting.what)
-                # Some pairs (memory and memory with swap, quota and burst) have to be written in an order that depends on what is set.
-                if not _put(path, text, patient=True):
-                    again.append((path, text))
-                break
-    for path, text in again:
-        _put(path, text, patient=False)
-    return done
+            raise HostError(f"set $.linux.resources.{what} on the host", missing)
 
 
 def _put(path: str, text: str, *, patient: bool) -> bool:
+    """False: refused, and ``patient``."""
     try:
         _write(path, text)
     except OSError as error:

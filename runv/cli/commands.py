@@ -126,6 +126,14 @@ def _resume(parsed: Parsed, log: Log) -> int:
     return 0
 
 
+def _update(parsed: Parsed, log: Log) -> int:
+    from runv.cli.update import resources_of
+    from runv.sandbox.update import update
+
+    update(_container(parsed), resources_of(parsed), log)
+    return 0
+
+
 def _state(parsed: Parsed, log: Log) -> int:
     from runv.cli.show import state
 
@@ -235,6 +243,7 @@ _COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
     "exec": _exec,
     "pause": _pause,
     "resume": _resume,
+    "update": _update,
     "list": _list,
     "ps": _ps,
     "spec": _spec,

@@ -22,14 +22,15 @@ def process_of(container: Container, parsed: Parsed) -> tuple[Process, dict[str,
     container.load()
     path = parsed.text("process")
     if path:
-        return parse_process(_read(path), os.path.basename(path))
+        return parse_process(read_file(path), os.path.basename(path))
     if len(parsed.arguments) < 2:
         raise ConfigError("process args cannot be empty")
     raw = _from_flags(_own_process(container), parsed)
     return parse_process(json.dumps(raw).encode(), "exec")
 
 
-def _read(path: str) -> bytes:
+def read_file(path: str) -> bytes:
+    """:raise ConfigError: it cannot be read"""
     try:
         with open(path, "rb") as file:
             return file.read()
@@ -39,7 +40,7 @@ def _read(path: str) -> bytes:
 
 def _own_process(container: Container) -> dict[str, Any]:
     try:
-        config = json.loads(_read(container.path("config.json")))
+        config = json.loads(read_file(container.path("config.json")))
     except ConfigError:
         raise NotFoundError("container does not exist") from None
     return dict(config["process"])

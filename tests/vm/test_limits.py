@@ -154,3 +154,62 @@ def test_a_tiny_limit_does_not_kill_a_standin(
 def test_limits_that_are_refused(runv: Runtime, limited: Callable[..., Bundle], resources: Json, message: str) -> None:
     done = runv.run_bundle(limited(**resources))
     assert done.code == 1 and message in done.err
+
+
+def test_update(runv: Runtime, limited: Callable[..., Bundle]) -> None:
+    container = runv.start(limited(memory={"limit": 400 * MIB}, cpu={"quota": 50000, "period": 100000}))
+    runv.run("update", "--memory", "500M", "--pids-limit", "40", "--cpu-share", "2048", container.id).ok()
+    assert (inside(container, "memory.max"), inside(container, "pids.max")) == (str(500 * MIB), "40")
+    assert inside(container, "cpu.max") == "50000 100000" and inside(container, "cpu.weight") == "174"
+    assert number(container, "pids.max") > 40 + 64
+    assert number(container, *SHARES) in (2048, 174)
+    resources = json.dumps({"cpu": {"quota": 70000}, "memory": {"limit": 64 * MIB}}).encode()
+    done = runv.run("update", "--resources", "-", container.id, stdin=resources).ok()
+    assert done.err == ""
+    assert inside(container, "cpu.max") == "70000 100000" and quota(container) == "70000"
+    assert inside(container, "memory.max") == str(64 * MIB)
+    assert inside(container, "pids.max") == "40"
+    assert "cannot get more" in runv.run("update", "--memory", "800M", container.id).ok().err
+    container.delete()
+
+
+def test_an_update_that_is_refused_changes_nothing(runv: Runtime, limited: Callable[..., Bundle]) -> None:
+    container = runv.start(limited(memory={"limit": 400 * MIB}, cpu={"shares": 1024}))
+
+    def facts() -> tuple[str, int, int]:
+        return inside(container, "memory.max"), number(container, *MEMORY), number(container, *SHARES)
+
+    before = facts()
+    assert "4000" in runv.run("update", "--cpuset-cpus", "4000", "--cpu-share", "5", container.id).err
+    container.exec("sh", "-c", "head -c 20m /dev/zero >/dev/shm/file").ok()
+    too_little = json.dumps({"cpu": {"shares": 5}, "memory": {"limit": 4 * MIB, "checkBeforeUpdate": True}}).encode()
+    refused = runv.run("update", "-r", "-", container.id, stdin=too_little)
+    assert refused.code == 1 and "rejecting memory limit" in refused.err
+    assert facts() == before
+    container.kill("KILL").ok()
+    container.wait()
+    assert "container not running" in runv.run("update", "--memory", "1G", container.id).err
+    container.delete()
+
+
+def test_update_as_runc_does(runc: Runtime, runv: Runtime, limited: Callable[..., Bundle]) -> None:
+    bundle = limited(memory={"limit": 300 * MIB})
+
+    def updated(runtime: Runtime) -> list[int]:
+        container = runtime.start(bundle)
+        codes = [
+            runtime.run("update", *flags, container.id).code
+            for flags in (
+                ["--memory", "500000k"],
+                ["--cpu-quota", "-1"],
+                ["--memory", "x"],
+                ["--resources", "/no/such/file"],
+                [],
+            )
+        ]
+        codes.append(runtime.run("update", "-r", "-", container.id, stdin=b"not json").code)
+        container.delete()
+        codes.append(runtime.run("update", "--memory", "5M", container.id).code)
+        return codes
+
+    assert updated(runv) == updated(runc)

@@ -1,0 +1,105 @@
+"""Changing the limits of a container that runs, in the guest and on the host. Only what is given changes."""
+
+import json
+from typing import Any
+
+from runv import cgroups, limits
+from runv.errors import ConfigError, NotFoundError, StateError
+from runv.files import locked_folder, read_text, write_atomic
+from runv.log import Log
+from runv.sandbox.connection import connect
+from runv.sandbox.create import host_limits
+from runv.sandbox.layout import SandboxFolder
+from runv.spec.config import parse_resources
+from runv.state import CREATING, STOPPED, Container, ContainerRecord
+
+Raw = dict[str, Any]
+_MIB = 1 << 20
+
+
+def update(container: Container, wanted: Raw, log: Log) -> None:
+    """Applies ``wanted`` (linux.resources, any part of it; zeroes and empty texts mean "as it is").
+
+    :raise StateError: the container is not running
+    :raise ConfigError: ``wanted`` is wrong
+    :raise RunvError: the host or the guest refused; everything is as it was then
+    """
+    try:
+        with locked_folder(container.folder):
+            _update_locked(container, wanted, log)
+    except FileNotFoundError:
+        raise NotFoundError("container does not exist") from None
+
+
+def _update_locked(container: Container, wanted: Raw, log: Log) -> None:
+    record = container.load()
+    if container.status(record)[0] in (CREATING, STOPPED):
+        raise StateError("container not running")
+    config = json.loads(read_text(container.path("config.json")))
+    given = changes(wanted)
+    merged = merge((config.get("linux") or {}).get("resources") or {}, given)
+    sandbox = SandboxFolder(container.root, record.sandbox)
+    before = cgroups.apply(record.groups, _host_settings(container, record, sandbox, merged, given, log))
+    try:
+        with connect(sandbox) as agent:
+            agent.call("update", {"container": container.id, "resources": limits.for_guest(given)})
+        config.setdefault("linux", {})["resources"] = merged
+        write_atomic(container.path("config.json"), json.dumps(config))
+    except BaseException:
+        cgroups.restore(before)
+        raise
+
+
+def changes(wanted: Raw) -> Raw:
+    """What of ``wanted`` is a change. Unlimited memory brings unlimited swap with it, as runc has it. Pure.
+
+    :raise ConfigError: it asks for what a guest cannot do
+    """
+    found: Raw = {}
+    for section, value in wanted.items():
+        if isinstance(value, dict):
+            kept = {
+                name: each
+                for name, each in value.items()
+                if each not in (0, "", None) or name in ("idle", "swappiness")
+            }
+            if kept:
+                found[section] = kept
+        elif value:
+            found[section] = value
+    memory = found.get("memory") or {}
+    if memory.get("limit", 0) < 0 and "swap" not in memory:
+        memory["swap"] = -1
+    for name in ("realtimeRuntime", "realtimePeriod"):
+        if name in (found.get("cpu") or {}):
+            raise ConfigError(
+                f"cannot set $.cpu.{name}: cgroups of version 2, as the guest has them, know no real-time limits"
+            )
+    return found
+
+
+def merge(old: Raw, given: Raw) -> Raw:
+    """``old`` with every member that ``given`` has. Pure."""
+    merged = dict(old)
+    for section, value in given.items():
+        held = merged.get(section)
+        merged[section] = held | value if isinstance(held, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def _host_settings(
+    container: Container, record: ContainerRecord, sandbox: SandboxFolder, merged: Raw, given: Raw, log: Log
+) -> list[limits.Setting]:
+    # Whole sections: some files of the host's are made of two members.
+    touched = {name: merged[name] for name in given}
+    resources, _ = parse_resources(json.dumps(touched).encode(), "resources")
+    machine = sandbox.load()
+    limit = resources.memory.limit if resources.memory else None
+    if limit and limit > machine.memory_mib * _MIB:
+        log.warning(
+            f"the machine of container {container.id} has {machine.memory_mib} MiB of memory, and cannot get more"
+        )
+    wanted = host_limits(resources, machine.container == container.id, machine.memory_mib, machine.vcpus)
+    # A quota does not hold on the host for a machine of several.
+    alone = sandbox.members() == [container.id]
+    return [setting for setting in wanted if alone or not setting.late]

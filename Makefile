@@ -8,6 +8,8 @@ RUNV_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/runv
 PYTHON     := /usr/bin/python3
 # Tests to run, and more options for pytest: make test TESTS=tests/unit PYTEST_ADDOPTS=-x
 TESTS      ?= tests
+# How test-kvm has the agent reached, one run each
+TRANSPORTS ?= vsock serial
 # Options for the benchmark: make bench BENCH="--json out.json"
 BENCH      ?=
 
@@ -23,7 +25,7 @@ KERNEL = $(shell $(PYTHON) kernel-config/build.py --print-path)
 STAGED = PATH='$(STAGE)/bin':"$$PATH" PYTHONDONTWRITEBYTECODE=1
 
 export RUNV_CACHE PYTHON
-unexport TESTS BENCH
+unexport TESTS TRANSPORTS BENCH
 MAKEFLAGS += --no-print-directory
 # The steps of a target share caches and a terminal; the work below them is parallel.
 .NOTPARALLEL:
@@ -41,8 +43,10 @@ test-engines: setup-test stage ## Run the tests that drive Docker, containerd an
 	@$(STAGED) '$(VENV)/bin/python' -m pytest -m engines tests/engines
 
 test-kvm: setup-test stage ## Run the tests that boot machines under real KVM, in the lab
-	@$(STAGED) '$(VENV)/bin/python' -m tests.lab --timeout 7200 --show '$(RUNV_CACHE)' -- \
-		'$(VENV)/bin/python' -m pytest -p no:cacheprovider -m vm $(TESTS)
+	@status=0; for transport in $(TRANSPORTS); do \
+		$(STAGED) '$(VENV)/bin/python' -m tests.lab --timeout 14400 --show '$(RUNV_CACHE)' --env RUNV_TRANSPORT=$$transport -- \
+			'$(VENV)/bin/python' -m pytest -p no:cacheprovider -vv -m vm $(TESTS) || status=$$?; \
+	done; exit $$status
 
 check: venv ## Lint and check the types of the sources
 	@'$(VENV)/bin/ruff' check --quiet .

@@ -21,3 +21,5 @@ for log in $($busybox find /tmp /run -name console.log 2>/dev/null); do
     echo "lab: $log"
     $busybox tail -n 20 "$log"
 done
+echo "lab: the kernel's last words"
+$busybox dmesg | $busybox tail -n 40

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from .harness import Bundle, Created, Done, Runtime, console_socket, new_id, on_terminal, wait_until
+from .harness import DEADLINE_S, Bundle, Created, Done, Runtime, console_socket, new_id, on_terminal, wait_until
 
 pytestmark = pytest.mark.vm
 
@@ -55,7 +55,7 @@ def test_run_ends_with_128_and_the_signal_that_killed_the_first_process(both: Bo
         process = runtime.popen("run", "--bundle", str(bundle.path), container, stdin=subprocess.DEVNULL)
         wait_until(lambda: b'"running"' in runtime.run("state", container).stdout, "the container")
         runtime.run("kill", container, "KILL").ok()
-        return process.wait(60)
+        return process.wait(DEADLINE_S)
 
     assert both(killed) == 137
 
@@ -375,7 +375,7 @@ def test_run_on_a_terminal(both: Both, bundle: Bundle) -> None:
             terminal.expect(b"begun")
             terminal.write(b"word\r")
             terminal.expect(b"got word")
-            code = process.wait(60)
+            code = process.wait(DEADLINE_S)
             return code, b"24 80" in terminal.seen, b"\r\n" in terminal.seen
 
     assert both(used) == (6, True, True)
@@ -394,7 +394,7 @@ def test_exec_on_a_terminal_follows_its_size(both: Both, bundle: Bundle) -> None
             terminal.resize(30, 90)
             os.kill(process.pid, signal.SIGWINCH)
             terminal.expect(b"30 90")
-            code = process.wait(60)
+            code = process.wait(DEADLINE_S)
         container.delete()
         return code
 

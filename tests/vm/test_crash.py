@@ -173,7 +173,7 @@ def test_a_process_is_killed_and_everything_asked(runv: Runtime, bundle: Bundle,
         found = ask(created)
         assert "Traceback" not in found.err
         assert len(found.err.splitlines()) <= 1
-    created.wait(10 * SLOW)
+    created.wait(20 * SLOW)
     assert created.status() == "stopped"
     for ask in AFTERWARDS:
         refused(ask(created))
@@ -194,7 +194,7 @@ def test_a_process_is_killed_during_exec(runv: Runtime, bundle: Bundle, victim: 
     # Its container or machine has ended, and so has the process.
     assert command.wait(10 * SLOW) != 0
     command.stdout.close()
-    created.wait(10 * SLOW)
+    created.wait(20 * SLOW)
     delete_twice(runv, created.id)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Bundle, Runtime, wait_until
+from .harness import SLOW, Bundle, Runtime, wait_until
 
 pytestmark = pytest.mark.vm
 
@@ -31,7 +31,7 @@ while True:
 
 
 def ip(*words: str) -> str:
-    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=20).stdout
+    return subprocess.run(["ip", *words], check=True, capture_output=True, text=True, timeout=20 * SLOW).stdout
 
 
 @dataclass
@@ -98,7 +98,7 @@ def pair(nothing_left: None) -> Iterator[Pair]:
         yield pair
     finally:
         for name in (pair.pod, pair.peer):
-            subprocess.run(["ip", "netns", "delete", name], check=False, timeout=20)
+            subprocess.run(["ip", "netns", "delete", name], check=False, timeout=20 * SLOW)
 
 
 @pytest.fixture
@@ -167,7 +167,7 @@ def test_the_peer_reaches_the_guest(runv: Runtime, bundle: Bundle, pair: Pair) -
     def sent() -> bool:
         send = "import socket; socket.create_connection(('10.77.0.2', 9000), 2).sendall(b'hello')"
         command = ["ip", "netns", "exec", pair.peer, sys.executable, "-c", send]
-        return subprocess.run(command, stderr=subprocess.DEVNULL, check=False, timeout=20).returncode == 0
+        return subprocess.run(command, stderr=subprocess.DEVNULL, check=False, timeout=20 * SLOW).returncode == 0
 
     wait_until(sent, "a connection into the guest")
     created.wait_output(b"hello")

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from .harness import Bundle, Created, Done, Runtime, wait_until
+from .harness import DEADLINE_S, Bundle, Created, Done, Runtime, wait_until
 
 pytestmark = pytest.mark.vm
 
@@ -105,7 +105,7 @@ def test_an_exec_that_ignores_it_waits(runv: Runtime, counting: Bundle) -> None:
     time.sleep(0.5)
     assert waiting.poll() is None
     runv.run("resume", container.id).ok()
-    assert waiting.communicate(timeout=60)[0] == b"hi\n"
+    assert waiting.communicate(timeout=DEADLINE_S)[0] == b"hi\n"
     container.delete()
 
 

@@ -12,7 +12,7 @@ from typing import IO
 
 import pytest
 
-from .harness import SLOW, Bundle, Runtime, new_id, qemu_of, wait_until
+from .harness import DEADLINE_S, SLOW, Bundle, Runtime, new_id, qemu_of, wait_until
 
 pytestmark = pytest.mark.vm
 
@@ -51,9 +51,9 @@ def test_100_mib_through_stdin_and_stdout(runv: Runtime, bundle: Bundle) -> None
         digest.update(data)
         count += len(data)
     process.stdout.close()
-    code = process.wait(60)
+    code = process.wait(DEADLINE_S)
     timer.cancel()
-    writer.join(60)
+    writer.join(DEADLINE_S)
     assert (code, count, [digest.hexdigest()]) == (0, BULK_MIB * MIB, sent)
 
 

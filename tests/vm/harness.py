@@ -418,7 +418,8 @@ class Host:
         mounts = [line.split(" ", 5)[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
         return cls(
             children=children(),
-            mounts=frozenset(mounts),
+            # The first `ip netns add` of a machine mounts it, for good.
+            mounts=frozenset(mounts) - {"/run/netns"},
             links=frozenset(line.split()[1] for line in links.splitlines()),
         )
 

@@ -123,10 +123,8 @@ static int check_executable(const char *path)
 
 	if (stat(path, &st) < 0)
 		return errno;
-	if (S_ISDIR(st.st_mode))
-		return EISDIR;
-	/* Even who may do everything cannot execute what nobody may. */
-	if (!(st.st_mode & 0111))
+	/* Even who may do everything cannot execute what nobody may, nor a folder. */
+	if (!S_ISREG(st.st_mode) || !(st.st_mode & 0111))
 		return EACCES;
 	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0 ? errno : 0;
 }

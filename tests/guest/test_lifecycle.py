@@ -160,7 +160,7 @@ class TestStartupErrors:
         [
             ("/bin/nonesuch", "no such file or directory"),
             ("/etc/not-executable", "permission denied"),
-            ("/etc", "is a directory"),
+            ("/etc", "permission denied"),
             ("/etc/passwd/x", "not a directory"),
             ("./etc/nonesuch", "no such file or directory"),
         ],

@@ -50,6 +50,7 @@ SETTINGS = (
     Setting("accelerator", "auto", "what runs the guest's code", ("auto", "kvm", "tcg")),
     Setting("transport", "auto", "what carries the talk with the guest's agent", ("auto", "vsock", "serial")),
     Setting("share", "auto", "how directories are shown to the guest", ("auto", "9p", "virtiofs")),
+    Setting("qemu_shim", os.path.join(_libexec(), "runv-qemu-shim.so"), "the library that lets QEMU's 9p make special files; empty for none"),
     Setting("virtiofsd", "/usr/lib/qemu/virtiofsd", "the virtiofsd program"),
     Setting("template", "auto", "start a sandbox as the copy of one that has booted, and make that copy when there is none", ("auto", "off")),
     Setting("template_folder", "/dev/shm/runv-templates", "where such copies are kept; a tmpfs, and nobody else's"),

@@ -46,6 +46,7 @@ class Wanted(NamedTuple):
     vcpus: int
     memory_mib: int
     boot_timeout_s: int
+    qemu_shim: str = ""  # empty for none
     templates: str = ""  # their folder; empty to do without
 
 
@@ -54,6 +55,7 @@ def settle(settings: Settings, size: Size) -> Wanted:
 
     :raise RunvError: something is missing
     """
+    share = choice.share(settings).value
     return Wanted(
         qemu=choice.qemu_program(settings),
         kernel=choice.artefact(settings, "kernel"),
@@ -64,11 +66,12 @@ def settle(settings: Settings, size: Size) -> Wanted:
         accelerator=choice.accelerator(settings).value,
         transport=choice.transport(settings).value,
         kind=choice.machine(settings).value,
-        share=choice.share(settings).value,
+        share=share,
         virtiofsd=settings.text("virtiofsd"),
         vcpus=size.vcpus,
         memory_mib=size.memory_mib,
         boot_timeout_s=settings.number("boot_timeout_s"),
+        qemu_shim=choice.qemu_shim(settings, share),
         templates=settings.text("template_folder") if settings.text("template") == "auto" else "",
     )
 
@@ -257,6 +260,7 @@ def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_f
         kernel=wanted.kernel,
         initrd=wanted.initrd,
         kernel_parameters=wanted.kernel_parameters,
+        shim=wanted.qemu_shim,
         tsc_khz=host_devices.tsc_khz(),
         vcpus=wanted.vcpus,
         memory_mib=wanted.memory_mib,

@@ -64,6 +64,7 @@ class Machine(NamedTuple):
     nics: tuple[Nic, ...] = ()
     memory: Memory = Memory()
     restore: Restore | None = None
+    shim: str = ""  # a library to load into QEMU
 
     @property
     def shared_memory(self) -> bool:

@@ -42,7 +42,7 @@ def start(
     keep += [*(machine.restore or ()), *([] if machine.memory.fd < 0 else [machine.memory.fd])]
     return spawn(
         qemu_arguments(machine),
-        env={"PATH": os.defpath},
+        env={"PATH": os.defpath} | ({"LD_PRELOAD": machine.shim} if machine.shim else {}),
         stdio=(null_fd, null_fd, machine.console_fd),
         keep=keep,
         pid_file=pid_file,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -399,3 +400,30 @@ def test_exec_on_a_terminal_follows_its_size(both: Both, bundle: Bundle) -> None
         return code
 
     assert both(used) == 8
+
+
+def test_special_files(both: Both, bundle: Bundle) -> None:
+    bundle.script(
+        """
+        umask 0
+        mkfifo /tmp/fifo && mknod /tmp/null c 1 3 && mknod /tmp/loop b 7 0 || exit
+        chmod 640 /tmp/fifo && chmod 604 /tmp/null && chown 1000:5 /tmp/null
+        (echo through > /tmp/fifo &); cat /tmp/fifo; ls -ln /tmp | cut -c 1-50
+        """
+    )
+    for name in ("bounding", "effective", "permitted"):
+        bundle.process["capabilities"][name] += ["CAP_MKNOD", "CAP_CHOWN"]
+    bundle.save()
+
+    def made(runtime: Runtime) -> tuple[Any, list[tuple[str, int, int, int]]]:
+        done = runtime.run_bundle(bundle)
+        found = []
+        for path in sorted((bundle.rootfs / "tmp").iterdir()):
+            status = path.stat()
+            found.append((path.name, status.st_mode, status.st_uid, status.st_rdev))
+            path.unlink()
+        return seen(done), found
+
+    (code, out, _), on_host = both(made)
+    assert code == 0 and out.startswith("through\n")
+    assert [stat.filemode(mode) for _, mode, _, _ in on_host] == ["prw-r-----", "brw-rw-rw-", "crw----r--"]

@@ -36,6 +36,14 @@ def subreaper() -> None:
     become_subreaper()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def templates_of_our_own() -> Iterator[None]:
+    """The first sandbox of each shape boots, the others are its clones: as it is for users, but apart from theirs."""
+    with tempfile.TemporaryDirectory(prefix="rvt", dir="/dev/shm") as path, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNV_TEMPLATE_FOLDER", path)
+        yield
+
+
 @pytest.fixture(scope="session")
 def namespaces() -> Iterator[tuple[Netns, Netns]]:
     """The engines' network namespace, and the outside world's."""
@@ -59,7 +67,7 @@ def _engine_folder() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def docker_daemon(subreaper: None, namespaces: tuple[Netns, Netns]) -> Iterator[Docker]:
+def docker_daemon(subreaper: None, templates_of_our_own: None, namespaces: tuple[Netns, Netns]) -> Iterator[Docker]:
     before = Host.now()
     with _engine_folder() as folder:
         engine = Docker(folder, namespaces[0])
@@ -73,17 +81,17 @@ def docker_daemon(subreaper: None, namespaces: tuple[Netns, Netns]) -> Iterator[
             after = Host.now()
             kill_children(before)
     left = [f"process {pid}: {line}" for pid, line in after.children.items() if pid not in before.children]
-    left += [f"mount {path}" for path in after.mounts - before.mounts]
+    left += [f"mount {path}" for path in after.mounts - before.mounts if path.startswith(str(folder))]
     assert not left, f"left on the host by Docker: {left}"
 
 
 @pytest.fixture
 def docker(request: pytest.FixtureRequest, docker_daemon: Docker) -> Iterator[Docker]:
     """Docker, without containers before and after."""
-    before = Before.now(docker_daemon.namespace, docker_daemon.cgroup_parent)
+    before = Before.now(docker_daemon.namespace, docker_daemon.cgroup_parent, docker_daemon.folder)
     yield docker_daemon
     docker_daemon.remove_everything()
-    left = before.settle()
+    left = before.settle(ignored=f"mount {docker_daemon.host_network}")
     state = docker_daemon.runtime_state()
     if left or state:
         before.clear()

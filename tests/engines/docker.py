@@ -83,6 +83,13 @@ class Docker:
         if self._containerd is not None:
             self._containerd.stop()
             self._containerd = None
+        # Docker makes this one for --network host, and leaves it.
+        subprocess.run(["umount", "--quiet", str(self.host_network)], check=False)
+
+    @property
+    def host_network(self) -> Path:
+        """The mount that is the host's network to Docker."""
+        return self.folder / "exec/netns/default"
 
     def logs_of_daemons(self) -> list[tuple[str, str]]:
         return [(d.log.name, d.tail()) for d in (self._dockerd, self._containerd) if d is not None]

@@ -12,6 +12,8 @@ TESTS      ?= tests
 TRANSPORTS ?= vsock serial
 # Options for the benchmark: make bench BENCH="--json out.json"
 BENCH      ?=
+# Options for the validation programs: make test-conformance CONFORMANCE="--only runv hooks"
+CONFORMANCE ?=
 
 BUILD := $(RUNV_CACHE)/build
 GUEST := $(BUILD)/guest-plain
@@ -25,7 +27,7 @@ KERNEL = $(shell $(PYTHON) kernel-config/build.py --print-path)
 STAGED = PATH='$(STAGE)/bin':"$$PATH" PYTHONDONTWRITEBYTECODE=1
 
 export RUNV_CACHE PYTHON
-unexport TESTS TRANSPORTS BENCH
+unexport TESTS TRANSPORTS BENCH CONFORMANCE
 MAKEFLAGS += --no-print-directory
 # The steps of a target share caches and a terminal; the work below them is parallel.
 .NOTPARALLEL:
@@ -47,6 +49,9 @@ test-kvm: setup-test stage ## Run the tests that boot machines under real KVM, i
 		$(STAGED) '$(VENV)/bin/python' -m tests.lab --timeout 14400 --show '$(RUNV_CACHE)' --env RUNV_TRANSPORT=$$transport -- \
 			'$(VENV)/bin/python' -m pytest -p no:cacheprovider -vv -m vm $(TESTS) || status=$$?; \
 	done; exit $$status
+
+test-conformance: setup-conformance stage ## Run the OCI's validation programs with runv, runc and crun
+	@$(STAGED) '$(VENV)/bin/python' -m tests.conformance $(CONFORMANCE)
 
 check: venv ## Lint and check the types of the sources
 	@'$(VENV)/bin/ruff' check --quiet .
@@ -82,11 +87,11 @@ clean: ## Remove what was built, but not the kernel and the Python packages
 clean-all: clean ## Remove kernels, Python packages and the lab's kernel as well
 	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/deps.lock
 
-setup-run setup-test: setup-%:
+setup-run setup-test setup-conformance: setup-%:
 	@tools/setup.sh $*
 
 venv deps:
 	@tools/python-env.sh $@
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines test-kvm check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test venv deps
+.PHONY: help run test test-engines test-kvm test-conformance check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test setup-conformance venv deps

@@ -15,6 +15,7 @@
 
 #include "cleanup.h"
 #include "container.h"
+#include "hooks.h"
 #include "identity.h"
 #include "rlimits.h"
 #include "namespaces.h"
@@ -269,6 +270,14 @@ static int prepare(struct child *child, struct error *error)
 
 static int run(struct child *child, struct error *error)
 {
+	const struct hook_runner runner = { .identity = &child->identity, .seccomp = &child->seccomp, .env = child->program.env };
+	const char word = CHILD_EXEC;
+
+	/* Only a container's first process has them. */
+	if (child->spawn->oci && hooks_run(&child->oci, &runner, error) < 0)
+		return -1;
+	/* Before the filter, which may refuse it */
+	(void)!send(child->spawn->sync, &word, 1, MSG_NOSIGNAL);
 	if (identity_unseal(&child->identity, error) < 0 || seccomp_install(&child->seccomp, error) < 0 ||
 	    identity_seal(&child->identity, error) < 0)
 		return -1;

@@ -144,7 +144,8 @@ static void conn_send(struct conn *conn, json_t *message)
 
 static json_t *error_json(const struct error *error)
 {
-	json_t *json = json_pack("{s:s, s:s}", "kind", error_kind_name(error->kind), "message", error->text);
+	/* What a hook has said may be anything. */
+	json_t *json = json_pack("{s:s, s:o}", "kind", error_kind_name(error->kind), "message", json_text(error->text, strlen(error->text)));
 
 	if (json && error->errnum)
 		json_object_set_new(json, "errno", json_integer(error->errnum));

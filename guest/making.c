@@ -107,6 +107,7 @@ static void child_said(struct process *process, struct child_message *message, s
 		child_ready(process, fd);
 		return;
 	}
+	process->executing |= message->word == CHILD_EXEC;
 	if (fd >= 0)
 		close(fd);
 	if (message->word != CHILD_ERROR || process->failed || len <= offsetof(struct child_message, error.text))
@@ -114,6 +115,18 @@ static void child_said(struct process *process, struct child_message *message, s
 	message->error.text[ERROR_TEXT_MAX - 1] = '\0';
 	process->failure = message->error;
 	process->failed = true;
+}
+
+/* The socket is gone: execve has closed it, unless the child has told of a failure before, or was killed while it ran hooks; then its end says so. */
+static void sync_over(struct process *process)
+{
+	drop_sync(process);
+	if (process->state != PROCESS_STARTING || !process->executing || process->failed)
+		return;
+	process->state = PROCESS_RUNNING;
+	if (process->started)
+		reply_ok(process->started, NULL);
+	process->started = NULL;
 }
 
 /* Reads one message; false: there is none now, or no more will come. */
@@ -135,14 +148,7 @@ static bool read_sync(struct process *process)
 		child_said(process, &message, (size_t)n, received_fd(&header));
 		return true;
 	}
-	drop_sync(process);
-	/* execve has closed it, unless the child has told of a failure before. */
-	if (process->state == PROCESS_STARTING && !process->failed) {
-		process->state = PROCESS_RUNNING;
-		if (process->started)
-			reply_ok(process->started, NULL);
-		process->started = NULL;
-	}
+	sync_over(process);
 	return false;
 }
 
@@ -157,7 +163,8 @@ void making_hear(struct process *process)
 {
 	while (read_sync(process))
 		;
-	drop_sync(process);
+	/* The process in between may be slow to end, and hold a copy of the child's end. */
+	sync_over(process);
 }
 
 void making_explain(struct process *process)

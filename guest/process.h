@@ -40,6 +40,7 @@ struct process {
 	bool told;   /* its end was told to its owner */
 	bool failed; /* it ended before its program ran; failure says why */
 	struct error failure;
+	bool executing; /* said CHILD_EXEC */
 	struct watch sync; /* the socket to the child, until execve closes it */
 	struct reply *made; /* who waits for READY */
 	struct reply *started;

@@ -11,12 +11,12 @@
 
 #include "cleanup.h"
 
-static char **read_strings(const struct node *process, const char *member, size_t extra, struct error *error)
+char **program_strings(const struct node *node, const char *member, size_t extra, struct error *error)
 {
 	struct node list;
 	char **strings;
 
-	if (opt_array(process, member, &list, error) < 0)
+	if (opt_array(node, member, &list, error) < 0)
 		return NULL;
 	strings = calloc(array_len(&list) + extra + 1, sizeof(*strings));
 	if (!strings) {
@@ -107,12 +107,12 @@ static int add_home(struct program *program, uid_t uid, struct error *error)
 
 int program_parse(const struct node *process, uid_t uid, struct program *program, struct error *error)
 {
-	program->args = read_strings(process, "args", 0, error);
+	program->args = program_strings(process, "args", 0, error);
 	if (!program->args)
 		return -1;
 	if (!program->args[0])
 		return node_fail(process, "args", error, "must not be empty");
-	program->env = read_strings(process, "env", 1, error);
+	program->env = program_strings(process, "env", 1, error);
 	return program->env ? add_home(program, uid, error) : -1;
 }
 

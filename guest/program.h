@@ -14,6 +14,9 @@ struct program {
 	char path[PATH_MAX];
 };
 
+/* The array of strings, with room for extra ones and ended by NULL; the caller's to free, the strings are not. NULL: see error. */
+char **program_strings(const struct node *node, const char *member, size_t extra, struct error *error);
+
 /* Reads args and env. HOME comes from the container's /etc/passwd where the caller gave none. */
 int program_parse(const struct node *process, uid_t uid, struct program *program, struct error *error);
 

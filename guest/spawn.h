@@ -15,6 +15,7 @@ struct container;
 /* What the child says */
 enum child_word {
 	CHILD_READY = 'r', /* all is in place but the program; a terminal's master may come along */
+	CHILD_EXEC = 'x',  /* hooks have run, execve is next: if the socket closes from now on, that is why */
 	CHILD_ERROR = 'e', /* error follows; then it exits */
 };
 

@@ -43,8 +43,10 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
     for index, mount in enumerate(config.mounts or []):
         entry = dict(raw["mounts"][index])
         if mount.is_bind:
-            name = f"{container}/{index}"
-            shared.append(Shared(_source(bundle, mount.source), name, "rbind" in (mount.options or [])))
+            source = _source(bundle, mount.source)
+            # The last part is what the guest's mountinfo gives as the source of the bind mount.
+            name = f"{container}/{index}/{os.path.basename(source) or 'root'}"
+            shared.append(Shared(source, name, "rbind" in (mount.options or [])))
             entry["source"] = f"{GUEST_SHARE}/{name}"
         mounts.append(entry)
     root = {"path": f"{GUEST_SHARE}/{container}/rootfs", "readonly": config.root.readonly}

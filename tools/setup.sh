@@ -4,6 +4,7 @@
 #
 #   setup.sh run      what is needed to build runv and run a container
 #   setup.sh test     and what the tests use
+#   setup.sh conformance    and what the validation programs of the OCI need
 set -eu
 
 cache=${RUNV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/runv}
@@ -13,13 +14,17 @@ run_packages='python3 python3-venv gcc make libc6-dev libseccomp-dev libjansson-
     linux-source-6.1 flex bison bc libelf-dev libssl-dev xz-utils cpio kmod perl busybox-static'
 # runc is what runv is compared with; clang has libFuzzer; docker.io and containerd: the tests run daemons of their own.
 test_packages='runc clang libclang-rt-14-dev procps iproute2 strace attr acl util-linux docker.io containerd iptables'
+# crun is the second runtime they are run with.
+conformance_packages='golang-go ca-certificates runc crun procps util-linux'
 
 case ${1-} in
     run) wanted=$run_packages ;;
     test) wanted="$run_packages
     $test_packages" ;;
+    conformance) wanted="$run_packages
+    $conformance_packages" ;;
     *)
-        echo "usage: $0 run|test" >&2
+        echo "usage: $0 run|test|conformance" >&2
         exit 2
         ;;
 esac

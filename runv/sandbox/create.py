@@ -8,11 +8,10 @@ from runv import OCI_VERSION, cgroups, limits, storage
 from runv.agent.client import Agent
 from runv.errors import ConfigError, StateError, reason
 from runv.files import locked_folder, write_atomic
-from runv.hooks import run_hooks
 from runv.log import Log
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, join, network, standin
+from runv.sandbox import boot, hookpoints, join, network, standin
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import remove
@@ -89,7 +88,6 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
     if config.process is None:
         raise ConfigError("config.json: $.process is needed to create a container")
     _check_terminal(config, options)
-    _refuse_unsupported_hooks(config)
     make_root(container.root)
     host = join.find_host(container.root, config)
     network = join.network_path(config)
@@ -121,16 +119,6 @@ def _check_terminal(config: Config, options: Options) -> None:
         raise ConfigError("cannot allocate tty if runv will detach without setting console socket")
     elif options.console_socket and not terminal:
         raise ConfigError("cannot use console socket if runv will not detach or allocate tty")
-
-
-def _refuse_unsupported_hooks(config: Config) -> None:
-    hooks = config.hooks
-    for name, entries in (
-        ("createContainer", hooks.create_container if hooks else None),
-        ("startContainer", hooks.start_container if hooks else None),
-    ):
-        if entries:
-            raise ConfigError(f"config.json: $.hooks.{name}: hooks inside the container are not supported yet")
 
 
 def _make(container: Container, plan: _Plan, log: Log) -> Identity:
@@ -212,14 +200,14 @@ def _binds(plan: _Plan) -> list[Bind]:
 
 def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, log: Log) -> Agent:
     if plan.host is not None:
+        hookpoints.at_creation(container, plan.document.config, process.pid)
         return _enter_existing(container, sandbox, plan)
     for folder in (sandbox.folder, sandbox.path("members"), sandbox.path("share")):
         os.mkdir(folder, 0o700)
     with locked_folder(sandbox.folder):
         write_atomic(sandbox.path("members", container.id), "")
-        state = hook_state(container, container.load(), "creating", process.pid)
         # Engines fill the namespace before they call us, or from a hook: what is there after the hooks the machine starts with.
-        run_creation_hooks(plan.document.config, state, log)
+        hookpoints.at_creation(container, plan.document.config, process.pid)
         wiring = network.bring_in(sandbox, process.pid, plan.network)
         try:
             return _boot(container, sandbox, plan, process, wiring, log)
@@ -264,26 +252,6 @@ def _share_processors(root: str, sandbox: SandboxFolder) -> None:
     cgroups.apply([group for group in owner.groups if os.path.isdir(group)], limits.without_quota())
 
 
-def run_creation_hooks(config: Config, state: dict[str, Any], log: Log) -> None:
-    """prestart and createRuntime, on the host, in this order (spec: config.md, "POSIX-platform Hooks")."""
-    if config.hooks is None:
-        return
-    run_hooks("prestart", config.hooks.prestart or [], state)
-    run_hooks("createRuntime", config.hooks.create_runtime or [], state)
-
-
-def hook_state(container: Container, record: ContainerRecord, status: str, pid: int) -> dict[str, Any]:
-    """The state that hooks get on stdin (spec: runtime.md, "State")."""
-    return {
-        "ociVersion": record.oci_version,
-        "id": container.id,
-        "status": status,
-        "pid": pid,
-        "bundle": record.bundle,
-        "annotations": record.annotations,
-    }
-
-
 def _setup(plan: _Plan) -> dict[str, Any]:
     import time
 
@@ -310,7 +278,7 @@ def _create_in_guest(container: Container, sandbox: SandboxFolder, agent: Agent,
         "process": guest_process(raw["process"]),
         "mounts": plan.storage.mounts,
         "linux": linux,
-    }
+    } | hookpoints.for_guest(container, raw)
     for name in ("hostname", "domainname"):
         if raw.get(name):
             oci[name] = raw[name]

@@ -49,11 +49,11 @@ def test_binds_are_shared_and_others_are_the_guests(bundle: Path) -> None:
         ],
     )
     assert found.shared[1:] == (
-        storage.Shared(str(bundle / "file"), "one/1", False),
-        storage.Shared(os.path.realpath("/tmp"), "one/2", True),
+        storage.Shared(str(bundle / "file"), "one/1/file", False),
+        storage.Shared(os.path.realpath("/tmp"), "one/2/tmp", True),
     )
     assert found.mounts[0] == proc
-    assert [mount["source"] for mount in found.mounts[1:]] == ["/run/runv/share/one/1", "/run/runv/share/one/2"]
+    assert [mount["source"] for mount in found.mounts[1:]] == ["/run/runv/share/one/1/file", "/run/runv/share/one/2/tmp"]
     assert found.mounts[1]["options"] == ["bind", "ro"]
 
 

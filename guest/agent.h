@@ -33,6 +33,7 @@ struct conn;
 struct container;
 struct helper;
 struct mux;
+struct relay;
 struct reply;
 
 enum transport { TRANSPORT_SERIAL, TRANSPORT_VSOCK, TRANSPORT_TEST };
@@ -67,6 +68,9 @@ struct agent {
 
 	/* helper.c */
 	struct helper *helpers;
+
+	/* outward.c */
+	struct relay *relays;
 
 	/* power.c */
 	struct timer power_timer;

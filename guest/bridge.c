@@ -4,27 +4,24 @@
  * lives as long as the link, whose other end is QEMU's character device.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/queue.h>
-#include <sys/resource.h>
-#include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "loop.h"
 #include "mux.h"
+#include "resident.h"
 
 enum {
-	FD_LINK = 3, /* where the two inherited descriptors are moved to, so that all others can be closed */
-	FD_LISTEN = 4,
+	FD_LINK = RESIDENT_FD,
+	FD_LISTEN,
 	LINE_MAX_BYTES = 32,
 	LINE_DEADLINE_MS = 10000,
 	ACCEPT_PAUSE_MS = 100,
@@ -226,60 +223,6 @@ static void signal_event(struct loop *loop, struct watch *watch, uint32_t events
 	loop->stop = true;
 }
 
-/* Nothing of the caller is held on to: an engine waits for the end of its pipes, and a mount that is somebody's working directory stays busy. */
-static int detach(int link_fd, int listen_fd)
-{
-	int high_link = fcntl(link_fd, F_DUPFD_CLOEXEC, FD_LISTEN + 1);
-	int high_listen = fcntl(listen_fd, F_DUPFD_CLOEXEC, FD_LISTEN + 1);
-	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-
-	if (high_link < 0 || high_listen < 0 || null < 0)
-		return -errno;
-	for (int fd = 0; fd <= STDERR_FILENO; fd++)
-		if (null != fd && dup2(null, fd) < 0)
-			return -errno;
-	if (dup3(high_link, FD_LINK, O_CLOEXEC) < 0 || dup3(high_listen, FD_LISTEN, O_CLOEXEC) < 0)
-		return -errno;
-	if (close_range(FD_LISTEN + 1, ~0U, 0) < 0 || chdir("/") < 0)
-		return -errno;
-	setsid();
-	return 0;
-}
-
-static int nonblocking(int fd)
-{
-	int flags = fcntl(fd, F_GETFL);
-
-	return flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? -errno : 0;
-}
-
-/* SIGTERM as a descriptor; -errno. */
-static int term_fd(void)
-{
-	sigset_t set;
-	int fd;
-
-	signal(SIGPIPE, SIG_IGN);
-	signal(SIGHUP, SIG_IGN);
-	signal(SIGINT, SIG_IGN);
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	if (sigprocmask(SIG_SETMASK, &set, NULL) < 0)
-		return -errno;
-	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-	return fd < 0 ? -errno : fd;
-}
-
-static void raise_file_limit(void)
-{
-	struct rlimit limit;
-
-	if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= FILES_WANTED)
-		return;
-	limit.rlim_cur = limit.rlim_max < FILES_WANTED ? limit.rlim_max : FILES_WANTED;
-	setrlimit(RLIMIT_NOFILE, &limit);
-}
-
 static void drop_clients(struct bridge *bridge)
 {
 	struct client *client;
@@ -290,7 +233,7 @@ static void drop_clients(struct bridge *bridge)
 
 static int bridge_run(struct bridge *bridge)
 {
-	int term = term_fd();
+	int term = resident_signals();
 	int ret = term < 0 ? term : loop_init(&bridge->loop);
 
 	if (ret < 0)
@@ -323,14 +266,6 @@ static void bridge_fini(struct bridge *bridge)
 	loop_fini(&bridge->loop);
 }
 
-static int fd_argument(const char *text)
-{
-	char *end;
-	long value = strtol(text, &end, 10);
-
-	return *text == '\0' || *end != '\0' || value < 0 || value > INT16_MAX || fcntl((int)value, F_GETFD) < 0 ? -1 : (int)value;
-}
-
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {
@@ -344,9 +279,9 @@ int main(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'l')
-			link_fd = fd_argument(optarg);
+			link_fd = resident_fd_argument(optarg);
 		else if (option == 's')
-			listen_fd = fd_argument(optarg);
+			listen_fd = resident_fd_argument(optarg);
 		else if (option != 'n')
 			return 2;
 	}
@@ -355,12 +290,8 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	prctl(PR_SET_NAME, "runv-bridge");
-	raise_file_limit();
-	ret = detach(link_fd, listen_fd);
-	if (ret == 0)
-		ret = nonblocking(FD_LINK);
-	if (ret == 0)
-		ret = nonblocking(FD_LISTEN);
+	resident_file_limit(FILES_WANTED);
+	ret = resident_detach((const int[]){ link_fd, listen_fd }, 2);
 	if (ret == 0)
 		ret = bridge_run(&bridge);
 	bridge_fini(&bridge);

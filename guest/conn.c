@@ -8,6 +8,7 @@
 
 #include "cleanup.h"
 #include "container.h"
+#include "outward.h"
 #include "stream.h"
 
 enum {
@@ -258,6 +259,30 @@ static int answer_stream(struct conn *conn, const struct node *args, size_t fram
 	return 0;
 }
 
+/* From here on the descriptor belongs to the relay, a process of its own. */
+static int answer_relay(struct conn *conn, const struct node *args, size_t frame_len, struct error *error)
+{
+	bool claims;
+	int fd = conn->watch.fd;
+
+	if (check_secret(conn->agent, args, false, &claims, error) < 0 ||
+	    outward_start(conn->agent, fd, buf_head(&conn->in) + frame_len, buf_len(&conn->in) - frame_len, error) < 0)
+		return -1;
+	conn_detach(conn);
+	close(fd);
+	return 0;
+}
+
+/* What a connection of the second port is for */
+static int answer_bytes(struct conn *conn, const struct node *root, size_t frame_len, struct error *error)
+{
+	struct node args;
+
+	if (has_member(root, "relay"))
+		return get_object(root, "relay", &args, error) < 0 ? -1 : answer_relay(conn, &args, frame_len, error);
+	return get_object(root, "stream", &args, error) < 0 ? -1 : answer_stream(conn, &args, frame_len, error);
+}
+
 static void first_frame(struct conn *conn, const json_t *frame, size_t frame_len)
 {
 	struct node root = { .json = frame }, args;
@@ -267,7 +292,7 @@ static void first_frame(struct conn *conn, const json_t *frame, size_t frame_len
 	if (conn->port == PORT_CONTROL)
 		result = get_object(&root, "hello", &args, &error) < 0 ? -1 : answer_hello(conn, &args, &error);
 	else
-		result = get_object(&root, "stream", &args, &error) < 0 ? -1 : answer_stream(conn, &args, frame_len, &error);
+		result = answer_bytes(conn, &root, frame_len, &error);
 	if (!conn->open)
 		return;
 	loop_disarm(&conn->agent->loop, &conn->timer);

@@ -33,11 +33,12 @@ static bool known_port(unsigned int port)
 	return port == PORT_CONTROL || port == PORT_STREAM;
 }
 
-static int mux_accept(void *arg, uint32_t port)
+static int mux_accept(void *arg, uint32_t port, uint32_t channel)
 {
 	struct agent *agent = arg;
 	int pair[2];
 
+	(void)channel;
 	if (!known_port(port))
 		return -ECONNREFUSED;
 	if (agent->conn_count >= CONNECTIONS_MAX)

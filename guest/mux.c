@@ -50,7 +50,7 @@ void mux_reset(struct mux *mux, uint32_t id)
 	mux_kick(mux);
 }
 
-static bool is_host(const struct mux *mux)
+static bool is_opener(const struct mux *mux)
 {
 	return mux->ops->accept == NULL;
 }
@@ -89,6 +89,8 @@ static void mux_drop(struct mux *mux, bool waiting_too)
 	while ((ch = first_dropped(mux, waiting_too)) != NULL) {
 		if (ch->state == WAITING || ch->state == OPENING)
 			mux_refuse(mux, ch);
+		else if (ch->state == ASKED)
+			channel_free(ch);
 		else
 			channel_peer_reset(ch);
 	}
@@ -107,10 +109,24 @@ static void mux_hello(struct mux *mux)
 	bool again = mux->synced;
 
 	mux_drop(mux, false);
-	/* The guest answers. The host has its answer now, unless the guest began anew by itself: then it wants a HELLO first. */
-	if (!is_host(mux) || again)
+	/* The accepting end answers. The opener has its answer now, unless the other began anew by itself: then it wants a HELLO first. */
+	if (!is_opener(mux) || again)
 		mux->hello_due = true;
-	mux->synced = !is_host(mux) || !again;
+	mux->synced = !is_opener(mux) || !again;
+}
+
+/* The owner's answer to OPEN: fd is the channel's from here on, or -errno. */
+static void answered(struct mux *mux, struct channel *ch, int fd)
+{
+	uint32_t id = ch->id;
+
+	ch->fd = fd;
+	if (fd >= 0 && channel_open(ch) == 0) {
+		channel_ready(ch, DUE_ACCEPT);
+		return;
+	}
+	channel_free(ch);
+	mux_reset(mux, id);
 }
 
 static bool frame_open(struct mux *mux, struct channel *ch, uint32_t id, uint32_t port)
@@ -119,23 +135,14 @@ static bool frame_open(struct mux *mux, struct channel *ch, uint32_t id, uint32_
 
 	if (ch != NULL)
 		return false;
-	fd = is_host(mux) || mux->count >= MUX_CHANNELS_MAX ? -ECONNREFUSED : mux->ops->accept(mux->arg, port);
-	if (fd < 0) {
-		mux_reset(mux, id);
-		return true;
-	}
-	ch = channel_new(mux, fd, id, OPENED);
+	ch = is_opener(mux) ? NULL : channel_new(mux, -1, id, ASKED);
 	if (ch == NULL) {
-		close(fd);
 		mux_reset(mux, id);
 		return true;
 	}
-	if (channel_open(ch) < 0) {
-		channel_free(ch);
-		mux_reset(mux, id);
-		return true;
-	}
-	channel_ready(ch, DUE_ACCEPT);
+	fd = mux->ops->accept(mux->arg, port, id);
+	if (fd != -EINPROGRESS)
+		answered(mux, ch, fd);
 	return true;
 }
 
@@ -200,6 +207,8 @@ static bool frame_reset(struct mux *mux, struct channel *ch, uint32_t id, uint32
 		return true;
 	if (ch->state == OPENING)
 		mux_refuse(mux, ch);
+	else if (ch->state == ASKED)
+		channel_free(ch);
 	else
 		channel_peer_reset(ch);
 	return true;
@@ -409,8 +418,8 @@ int mux_attach(struct mux *mux, int link_fd)
 {
 	if (mux->link.fn != NULL)
 		return -EBUSY;
-	/* The guest's HELLO is always an answer: one sent by itself could not be told from it, and channels opened between the two would be lost. */
-	mux->hello_due = is_host(mux);
+	/* The accepting end's HELLO is always an answer: one sent by itself could not be told from it, and channels opened between the two would be lost. */
+	mux->hello_due = is_opener(mux);
 	return loop_add(mux->loop, &mux->link, link_fd, EPOLLIN | EPOLLOUT, link_event);
 }
 
@@ -446,4 +455,14 @@ void mux_cancel(struct mux *mux, int fd)
 		channel_free(ch);
 		return;
 	}
+}
+
+int mux_answer(struct mux *mux, uint32_t channel, int fd)
+{
+	struct channel *ch = channel_find(mux, channel);
+
+	if (ch == NULL || ch->state != ASKED)
+		return -ENOENT;
+	answered(mux, ch, fd);
+	return 0;
 }

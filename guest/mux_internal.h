@@ -14,8 +14,11 @@
 
 enum frame_type { FRAME_HELLO = 1, FRAME_OPEN, FRAME_ACCEPT, FRAME_DATA, FRAME_CREDIT, FRAME_EOF, FRAME_RESET };
 
-/* A channel is WAITING until its OPEN is sent and OPENING until it is answered; OVER is a channel the link knows no more of, with data for its descriptor left. */
-enum channel_state { WAITING, OPENING, OPENED, OVER };
+/*
+ * With the opener a channel is WAITING until its OPEN is sent and OPENING until it is answered; at the other end it is ASKED until its owner has answered.
+ * OVER is a channel the link knows no more of, with data for its descriptor left.
+ */
+enum channel_state { WAITING, OPENING, ASKED, OPENED, OVER };
 
 /* Frames that wait for the channel's turn. */
 enum { DUE_OPEN = 1, DUE_ACCEPT = 2, DUE_CREDIT = 4 };

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "container.h"
+#include "outward.h"
 #include "power.h"
 
 /*
@@ -24,7 +25,7 @@ static void reap(struct agent *agent)
 
 		if (process)
 			process_ended(process, status);
-		else
+		else if (!outward_reaped(agent, pid))
 			power_child_ended(agent, pid);
 	}
 }

@@ -7,6 +7,7 @@
 
 #include "conn.h"
 #include "container.h"
+#include "outward.h"
 #include "stream.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -42,6 +43,14 @@ void stream_connect(struct stream *stream, int fd, const uint8_t *data, size_t l
 	(void)data;
 	(void)len;
 	close(fd);
+}
+
+int outward_start(struct agent *agent, int fd, const uint8_t *data, size_t len, struct error *error)
+{
+	(void)agent;
+	(void)fd;
+	(void)data;
+	return len == 1 ? error_set(error, KIND_BUSY, "no room") : 0;
 }
 
 static int op_echo(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)

@@ -19,7 +19,7 @@ struct guest {
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static int accept_channel(void *arg, uint32_t port)
+static int accept_channel(void *arg, uint32_t port, uint32_t channel)
 {
 	struct guest *guest = arg;
 	int pair[2];

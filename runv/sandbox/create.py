@@ -11,7 +11,7 @@ from runv.files import locked_folder, write_atomic
 from runv.log import Log
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, hookpoints, join, network, standin
+from runv.sandbox import boot, hookpoints, join, network, relay, standin
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import remove
@@ -152,7 +152,8 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     )
     agent = _enter_sandbox(container, sandbox, plan, standing.identity, log)
     try:
-        terminal = _create_in_guest(container, sandbox, agent, plan)
+        mounts = _carry(container, sandbox, agent, plan, standing.identity)
+        terminal = _create_in_guest(container, sandbox, agent, plan, mounts)
         _attach(standing, agent, container.id, terminal)
     finally:
         agent.close()
@@ -267,7 +268,26 @@ def _setup(plan: _Plan) -> dict[str, Any]:
     return setup
 
 
-def _create_in_guest(container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan) -> standin.Terminal:
+def _carry(
+    container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan, process: Identity
+) -> list[dict[str, Any]]:
+    """Starts what carries connections from inside; the mounts, complete."""
+    place = relay.Place(plan.wanted.relay, plan.groups, process.pid, sandbox.path("relay.pid"), sandbox.name)
+    if plan.host is None:
+        relay.carry_resolver(agent, place)
+    if not plan.storage.carried:
+        return plan.storage.mounts
+    place = place._replace(pid_file=container.path("relay.pid"), label=container.id)
+    sources = relay.carry(agent, plan.storage.carried, place)
+    return [
+        {**mount, "source": sources[index]} if index in sources else mount
+        for index, mount in enumerate(plan.storage.mounts)
+    ]
+
+
+def _create_in_guest(
+    container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan, mounts: list[dict[str, Any]]
+) -> standin.Terminal:
     raw, config = plan.document.raw, plan.document.config
     linux = dict(raw.get("linux") or {})
     if linux.get("resources"):
@@ -276,7 +296,7 @@ def _create_in_guest(container: Container, sandbox: SandboxFolder, agent: Agent,
     oci = {
         "root": plan.storage.root,
         "process": guest_process(raw["process"]),
-        "mounts": plan.storage.mounts,
+        "mounts": mounts,
         "linux": linux,
     } | hookpoints.for_guest(container, raw)
     for name in ("hostname", "domainname"):

@@ -65,6 +65,15 @@ static void take_stdio(void)
 		close(fd);
 }
 
+/* As systemd does: the kernel's own ceiling is below what engines ask for. */
+static int raise_ceiling_of_files(struct error *error)
+{
+	static const char most[] = "1073741816";
+	cleanup_close int fd = open("/proc/sys/fs/nr_open", O_WRONLY | O_CLOEXEC);
+
+	return fd < 0 || write(fd, most, sizeof(most) - 1) < 0 ? error_sys(error, errno, "cannot set fs.nr_open") : 0;
+}
+
 static void raise_limits(void)
 {
 	struct rlimit now, files = { .rlim_cur = 65536, .rlim_max = 524288 };
@@ -105,6 +114,8 @@ static int prepare(struct agent *agent, const struct options *options, struct er
 	if (boot_mounts(agent->test, options->test_share, error) < 0)
 		return -1;
 	take_stdio();
+	if (!agent->test && raise_ceiling_of_files(error) < 0)
+		return -1;
 	raise_limits();
 	if (!agent->test)
 		agent->log_fd = open("/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);

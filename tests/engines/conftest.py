@@ -88,7 +88,9 @@ def docker_daemon(subreaper: None, templates_of_our_own: None, namespaces: tuple
 @pytest.fixture
 def docker(request: pytest.FixtureRequest, docker_daemon: Docker) -> Iterator[Docker]:
     """Docker, without containers before and after."""
-    before = Before.now(docker_daemon.namespace, docker_daemon.cgroup_parent, docker_daemon.folder)
+    before = Before.now(
+        docker_daemon.namespace, docker_daemon.cgroup_parent, docker_daemon.folder, docker_daemon.daemons
+    )
     yield docker_daemon
     docker_daemon.remove_everything()
     left = before.settle(ignored=f"mount {docker_daemon.host_network}")

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.vm.harness import DEADLINE_S, Done, Terminal, runv_program
+from tests.vm.harness import DEADLINE_S, Done, Terminal, runv_program, wait_until
 
 from .harness import IMAGE, Daemon, Netns, environ, image_tar, program, start_containerd
 
@@ -83,13 +83,17 @@ class Docker:
         if self._containerd is not None:
             self._containerd.stop()
             self._containerd = None
-        # Docker makes this one for --network host, and leaves it.
-        subprocess.run(["umount", "--quiet", str(self.host_network)], check=False)
+        # Docker's own: one is for --network host, the other a dockerd that was killed could not take back.
+        for path in (self.host_network, self.folder / "data"):
+            subprocess.run(["umount", "--quiet", str(path)], check=False)
 
     @property
     def host_network(self) -> Path:
         """The mount that is the host's network to Docker."""
         return self.folder / "exec/netns/default"
+
+    def daemons(self) -> set[int]:
+        return {daemon.process.pid for daemon in (self._dockerd, self._containerd) if daemon is not None}
 
     def logs_of_daemons(self) -> list[tuple[str, str]]:
         return [(d.log.name, d.tail()) for d in (self._dockerd, self._containerd) if d is not None]
@@ -120,8 +124,11 @@ class Docker:
         return self("run", "-d", "--pull", "never", *args).out.strip()
 
     def sleeping(self, *flags: str) -> str:
-        """A container that waits for a signal, and ends at SIGTERM."""
-        return self.detached(*flags, IMAGE, "sh", "-c", "trap 'exit 0' TERM; while :; do sleep 1000 & wait $!; done")
+        """A container that waits for a signal, and ends at SIGTERM. Its program is ready for it."""
+        script = "trap 'exit 0' TERM; echo ready; while :; do sleep 1000 & wait $!; done"
+        name = self.detached(*flags, IMAGE, "sh", "-c", script)
+        wait_until(lambda: self("logs", name).out == "ready\n", "the program")
+        return name
 
     def exec(self, *args: str, **more: Any) -> Done:
         return self.try_("exec", *args, **more)

@@ -24,7 +24,6 @@ from tests.vm.harness import (
     Host,
     kill_children,
     make_rootfs,
-    parent_of,
     wait_until,
 )
 
@@ -294,17 +293,21 @@ class Before:
     namespace: Netns
     cgroup_parent: str
     folder: Path
+    daemons: Callable[[], set[int]]
 
     @classmethod
-    def now(cls, namespace: Netns, cgroup_parent: str, folder: Path) -> Before:
-        """:param folder: where the engine and its runtimes keep everything"""
-        links = frozenset(namespace.links())
-        return cls(Host.now(), links, frozenset(cgroups_below(cgroup_parent)), namespace, cgroup_parent, folder)
+    def now(cls, namespace: Netns, cgroup_parent: str, folder: Path, daemons: Callable[[], set[int]]) -> Before:
+        """:param folder: where the engine and its runtimes keep everything
+        :param daemons: the pids of the engine's daemons, which may be others by the time they are looked for
+        """
+        groups = frozenset(cgroups_below(cgroup_parent))
+        return cls(Host.now(), frozenset(namespace.links()), groups, namespace, cgroup_parent, folder, daemons)
 
     def left(self) -> list[str]:
         """What was left, in words."""
         after = Host.now()
-        found = [f"process {pid}: {line}" for pid, line in after.children.items() if pid not in self.host.children]
+        known = {*self.host.children, *self.daemons()}
+        found = [f"process {pid}: {line}" for pid, line in after.children.items() if pid not in known]
         found += [f"mount {path}" for path in after.mounts - self.host.mounts if path.startswith(str(self.folder))]
         found += [f"network link {name} of the engine" for name in self.namespace.links() - self.links]
         found += [f"cgroup {path}" for path in cgroups_below(self.cgroup_parent) if path not in self.groups]
@@ -324,13 +327,13 @@ class Before:
         kill_children(self.host)
 
 
-def machines() -> set[int]:
-    """The machines that run below us."""
+def machines(cgroup_parent: str) -> set[int]:
+    """The machines that run in cgroups below ``cgroup_parent``."""
     found = set()
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
-            with contextlib.suppress(OSError, IndexError):
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if b"qemu-system" in words[0] and parent_of(int(entry.name))[0] == os.getpid():
+            with contextlib.suppress(OSError):
+                in_group = f"/{cgroup_parent}/" in (entry / "cgroup").read_text()
+                if in_group and b"qemu-system" in (entry / "cmdline").read_bytes().split(b"\0")[0]:
                     found.add(int(entry.name))
     return found

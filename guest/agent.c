@@ -203,6 +203,7 @@ static const struct {
 	{ "pause", container_pause },
 	{ "resume", container_resume },
 	{ "update", op_update },
+	{ "oom", container_oom },
 	{ "delete", container_delete },
 	{ "sandbox", op_sandbox },
 	{ "shutdown", op_shutdown },

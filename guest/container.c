@@ -86,15 +86,6 @@ void container_kill(struct container *container)
 		process_kill(p);
 }
 
-uint64_t container_new_oom_kills(struct container *container)
-{
-	uint64_t now = container->cgroup_fd >= 0 ? cgroup_oom_kills(container->cgroup_fd) : 0;
-	uint64_t fresh = now > container->oom_kills ? now - container->oom_kills : 0;
-
-	container->oom_kills = now;
-	return fresh;
-}
-
 /* Frees all of it and tells who waited for that. */
 static void container_free(struct container *container)
 {
@@ -111,6 +102,7 @@ static void container_free(struct container *container)
 		process_forget(container->processes);
 	loop_del(&agent->loop, &container->cgroup_events);
 	loop_disarm(&agent->loop, &container->timer);
+	oom_fini(container);
 	cleanup_closep(&container->cgroup_events_fd);
 	cleanup_closep(&container->cgroup_fd);
 	json_decref(container->oci);
@@ -209,6 +201,7 @@ static struct container *container_new(struct agent *agent, const char *id, cons
 	container->cgroup_fd = container->cgroup_events_fd = -1;
 	container->cgroup_events.fd = -1;
 	freezer_init(&container->freezer);
+	oom_init(&container->oom);
 	container->next = agent->containers;
 	agent->containers = container;
 	agent->container_count++;

@@ -7,6 +7,7 @@
 
 #include "agent.h"
 #include "freeze.h"
+#include "oom.h"
 #include "process.h"
 
 struct container {
@@ -16,9 +17,9 @@ struct container {
 	json_t *oci;
 	unsigned int namespaces; /* CLONE_NEW*: those it does not share with PID 1 */
 	int cgroup_fd;           /* the directory */
-	uint64_t oom_kills;      /* memory.events, as last seen */
 	struct process *processes;
 	struct freezer freezer;
+	struct oom oom;
 
 	/* While it is being taken down, be it by delete or because its creation failed */
 	bool dying;
@@ -39,6 +40,8 @@ struct process *container_init(const struct container *container);
 op_fn container_create, container_exec, container_delete;
 /* freeze.c */
 op_fn container_pause, container_resume;
+/* oom.c */
+op_fn container_oom;
 
 /* Begins to take the container down. Every later event of its processes goes on with it; it ends by itself. */
 void container_take_down(struct container *container);
@@ -47,8 +50,6 @@ void container_progress(struct container *container);
 
 /* Kills every process of the container, also those that were forked meanwhile. */
 void container_kill(struct container *container);
-/* Counts the kernel's out-of-memory kills since the last call. */
-uint64_t container_new_oom_kills(struct container *container);
 
 void containers_conn_gone(struct agent *agent, const struct conn *conn);
 /* Which process has this pid; NULL: an orphan */

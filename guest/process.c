@@ -116,7 +116,7 @@ void process_ended(struct process *process, int status)
 
 	making_hear(process);
 	process->status = status;
-	process->oom = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && container_new_oom_kills(process->container) > 0;
+	process->oom = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL && oom_new_kills(process->container) > 0;
 	making = process->state == PROCESS_PREPARING;
 	if (process->started) {
 		making_explain(process);
@@ -127,6 +127,8 @@ void process_ended(struct process *process, int status)
 	for (size_t i = 0; i < PROCESS_STREAMS; i++)
 		stream_end(&process->streams[i]);
 	process->state = PROCESS_EXITED;
+	/* Before its end is told: who hears of that may stop listening. */
+	oom_tell(process->container);
 	if (making)
 		making_failed(process);
 	else

@@ -24,12 +24,13 @@
 
 #include "standin_control.h"
 #include "standin_copy.h"
+#include "standin_oom.h"
 
 enum {
 	FD_CONFIG = 3, /* where the configuration socket is moved to, so that all others can be closed */
 	EXIT_UNUSED = 125,
 	SIGNAL_SET = 8, /* bytes of the kernel's */
-	CONFIG_MAX = 4096,
+	CONFIG_MAX = 8192,
 	CONNECTIONS_MAX = 4,
 };
 
@@ -42,8 +43,9 @@ static const struct {
 } terminals[] = { { "none", 4 }, { "pty", 3 }, { "foreground", 2 } };
 
 struct config {
-	json_t *root; /* owns the two names */
+	json_t *root; /* owns the names */
 	const char *container, *process;
+	const char *memory; /* the host's memory cgroup of the container; NULL: it is not to hear of out-of-memory kills */
 	enum terminal terminal;
 	int fds[CONNECTIONS_MAX];
 	size_t fd_count;
@@ -168,6 +170,9 @@ static int standin_run(struct standin *standin)
 		/* What cannot be passed on yet waits in the kernel. */
 		loop_change(&standin->loop, &standin->signals, control_may_ask(&standin->control) ? EPOLLIN : 0);
 		again = copier_run(&standin->copier);
+		if (standin->control.oom && standin->config.memory != NULL)
+			oom_show(standin->config.memory);
+		standin->control.oom = false;
 		if (status->kind == STATUS_LOST)
 			end_as(*status);
 		if (status->kind != STATUS_NONE && (copier_drained(&standin->copier) || standin->impatient))
@@ -208,8 +213,8 @@ static const char *parse(struct config *config, const char *text, size_t len)
 	const char *terminal;
 
 	config->root = json_loadb(text, len, 0, NULL);
-	if (config->root == NULL || json_unpack(config->root, "{s:s, s:s, s:s}", "container", &config->container, "process",
-						&config->process, "terminal", &terminal) < 0)
+	if (config->root == NULL || json_unpack(config->root, "{s:s, s:s, s:s, s?s}", "container", &config->container, "process",
+						&config->process, "terminal", &terminal, "memory", &config->memory) < 0)
 		return "container, process or terminal is missing";
 	for (size_t i = 0; i < sizeof(terminals) / sizeof(*terminals); i++) {
 		if (strcmp(terminals[i].name, terminal) != 0)
@@ -285,6 +290,8 @@ static const char *standin_start(struct standin *standin, int *error)
 	if (*error < 0)
 		return "signals";
 	*error = control_start(&standin->control, &standin->loop, config->fds[0], config->container, config->process);
+	if (*error == 0 && config->memory != NULL)
+		control_watch_oom(&standin->control, &standin->loop);
 	return *error < 0 ? "control connection" : NULL;
 }
 

@@ -75,6 +75,27 @@ static struct status parse_status(json_t *reply)
 	return (struct status){ STATUS_LOST, 0 };
 }
 
+static void control_ask_oom(struct control *control)
+{
+	control->oom_id = control->next_id;
+	control_ask(control, "oom", json_pack("{s:s, s:I}", "container", control->container, "seen", control->kills));
+}
+
+/* The answer is level-triggered: what happens between it and the next question is in the next answer. */
+static void control_oom_reply(struct control *control, json_t *reply)
+{
+	json_t *result = json_object_get(reply, "result");
+	json_t *kills = json_object_get(result, "kills");
+
+	control->oom_id = 0;
+	if (!json_is_integer(kills))
+		return;
+	control->oom = control->oom || json_integer_value(kills) > control->kills;
+	control->kills = json_integer_value(kills);
+	if (!json_is_true(json_object_get(result, "ended")))
+		control_ask_oom(control);
+}
+
 /* A signal for a process that has just ended is refused, and nothing is to be done about it: only the status matters. */
 static void control_reply(struct control *control, const char *text, size_t len)
 {
@@ -88,6 +109,8 @@ static void control_reply(struct control *control, const char *text, size_t len)
 			control->pending--;
 		if (json_integer_value(id) == WAIT_ID && control->status.kind == STATUS_NONE)
 			control->status = parse_status(reply);
+		else if (control->oom_id > 0 && json_integer_value(id) == control->oom_id)
+			control_oom_reply(control, reply);
 	}
 	json_decref(reply);
 }
@@ -156,6 +179,12 @@ void control_signal(struct control *control, struct loop *loop, int number)
 		return;
 	control_ask(control, "signal",
 		    json_pack("{s:s, s:s, s:i}", "container", control->container, "process", control->process, "signal", number));
+	control_flush(control, loop);
+}
+
+void control_watch_oom(struct control *control, struct loop *loop)
+{
+	control_ask_oom(control);
 	control_flush(control, loop);
 }
 

@@ -1,8 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The control connection of the stand-in (docs/agent-protocol.md, "Requests"): asks for the process's status, passes signals and window sizes on. */
+/*
+ * The control connection of the stand-in (docs/agent-protocol.md, "Requests"): asks for the process's status and, if it is told to, for out-of-memory
+ * kills in the container; passes signals and window sizes on.
+ */
 #ifndef RUNV_STANDIN_CONTROL_H
 #define RUNV_STANDIN_CONTROL_H
 
+#include <jansson.h>
 #include <stdbool.h>
 
 #include "loop.h"
@@ -21,6 +25,9 @@ struct control {
 	int fd;
 	int next_id;
 	unsigned pending;
+	int oom_id;      /* of the request that waits for the next out-of-memory kill; 0: none */
+	json_int_t kills; /* so many were heard of */
+	bool oom;        /* there was a new one; whoever deals with it clears this */
 	struct buf in, out;
 	struct status status;
 };
@@ -29,6 +36,9 @@ struct control {
 int control_start(struct control *control, struct loop *loop, int fd, const char *container, const char *process);
 
 void control_fini(struct control *control);
+
+/* Asks to be told of out-of-memory kills in the container. A guest that cannot tell does no harm. */
+void control_watch_oom(struct control *control, struct loop *loop);
 
 /* Whether one more request is within the agent's limit. */
 bool control_may_ask(const struct control *control);

@@ -154,7 +154,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     try:
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
         terminal = _create_in_guest(container, sandbox, agent, plan, mounts)
-        _attach(standing, agent, container.id, terminal)
+        _attach(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
     finally:
         agent.close()
     cgroups.apply(plan.groups, [setting for setting in wanted if setting.late])
@@ -321,9 +321,11 @@ def open_terminal(process: Any, options: Options) -> standin.Terminal:
     return standin.open_console(options.console_socket, (size.height, size.width) if size else None)
 
 
-def _attach(standing: standin.Standin, agent: Agent, container: str, terminal: standin.Terminal) -> None:
+def _attach(
+    standing: standin.Standin, agent: Agent, container: str, terminal: standin.Terminal, memory_group: str
+) -> None:
     try:
-        standin.attach(standing, agent, container, "init", terminal)
+        standin.attach(standing, agent, container, "init", terminal, memory_group=memory_group)
     finally:
         if terminal.fd >= 0:
             os.close(terminal.fd)

@@ -90,8 +90,8 @@ class ForkedProcess:
             os.kill(self.pid, 9)
 
 
-def configure(creator: socket.socket, agent: FakeAgent, terminal: str, extra: list[int]) -> None:
-    config = {"container": "c1", "process": "init", "terminal": terminal}
+def configure(creator: socket.socket, agent: FakeAgent, terminal: str, extra: list[int], **more: str) -> None:
+    config = {"container": "c1", "process": "init", "terminal": terminal} | more
     fds = [connection.fileno() for connection in agent.theirs] + extra
     socket.send_fds(creator, [json.dumps(config).encode()], fds)
     agent.handed_over()
@@ -143,14 +143,15 @@ def running_standin(
     stdout: Stdio = subprocess.DEVNULL,
     stderr: Stdio = subprocess.DEVNULL,
     user: int | None = None,
+    **config: str,
 ) -> Iterator[StandIn]:
-    """Without a terminal; the three as Popen takes them."""
+    """Without a terminal; the three as Popen takes them. ``config``: more members of its configuration."""
     ours, theirs = creator_pair()
     with FakeAgent(STREAMS) as agent, ours:
         with theirs:
             process = spawn(programs, theirs, stdin, stdout, stderr, user)
         try:
-            configure(ours, agent, "none", [])
+            configure(ours, agent, "none", [], **config)
             yield StandIn(process, agent, ours)
         finally:
             process.kill()

@@ -126,7 +126,7 @@ def test_creator_dies_first(programs: Path) -> None:
         (b"nonsense", b"missing"),
         (b'{"container":"c1","process":"init","terminal":"vt100"}', b"unknown"),
         (b'{"container":"c1","process":"init","terminal":"pty"}', b"descriptors"),
-        (b" " * 5000, b"receive"),
+        (b" " * 9000, b"receive"),
     ],
 )
 def test_wrong_configuration(programs: Path, message: bytes, complaint: bytes) -> None:

@@ -1,0 +1,118 @@
+"""runv-standin shows out-of-memory kills of the guest on the host."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.host_c.process import wait_until
+from tests.host_c.standin import StandIn, running_standin
+from tests.memory_cgroup import OomWatch, limit_of, memory_cgroup, oom_kills
+
+# What QEMU is to the real one: a process in the same cgroup, with memory of its own, which goes on taking more.
+NEIGHBOUR = """
+import time
+held = [bytearray(32 << 20)]
+print("ready", flush=True)
+while True:
+    held.append(bytearray(16384))
+    time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def group() -> Iterator[Path]:
+    if os.geteuid() != 0:
+        pytest.skip("cgroups need root")
+    with memory_cgroup(f"rvt-standin-{os.getpid()}") as folder:
+        yield folder
+
+
+@pytest.fixture
+def watch(group: Path) -> Iterator[OomWatch]:
+    watch = OomWatch(group)
+    yield watch
+    watch.close()
+
+
+@contextmanager
+def standin_in(programs: Path, group: Path) -> Iterator[tuple[StandIn, int]]:
+    """With the number of its first question for kills."""
+    with running_standin(programs, memory=str(group)) as standin:
+        (group / "cgroup.procs").write_text(str(standin.pid))
+        yield standin, standin.agent.expect("oom", seen=0)
+
+
+def test_a_kill_is_shown(programs: Path, group: Path, watch: OomWatch) -> None:
+    limit = limit_of(group)
+    with standin_in(programs, group) as (standin, question):
+        assert not watch.heard(0.1)
+        standin.agent.reply(question, kills=2, ended=False)
+        assert watch.heard(10)
+        question = standin.agent.expect("oom", seen=2)
+        wait_until(lambda: limit_of(group) == limit)
+        standin.agent.reply(question, kills=3, ended=False)
+        assert watch.heard(10)
+        standin.agent.expect("oom", seen=3)
+        standin.agent.end(standin.wait_id, exit=3)
+        assert standin.ended() == 3
+
+
+def test_shown_before_the_end(programs: Path, group: Path, watch: OomWatch) -> None:
+    with standin_in(programs, group) as (standin, question):
+        standin.agent.reply(question, kills=1, ended=True)
+        standin.agent.end(standin.wait_id, signal=9)
+        assert standin.ended() == -9
+        assert watch.heard(0)
+
+
+def test_an_end_without_a_kill(programs: Path, group: Path, watch: OomWatch) -> None:
+    with standin_in(programs, group) as (standin, question):
+        standin.agent.reply(question, kills=0, ended=True)
+        standin.agent.end(standin.wait_id, exit=0)
+        assert standin.ended() == 0
+        assert not watch.heard(0.1)
+        assert oom_kills(group) == 0
+
+
+def test_a_guest_that_cannot_tell(programs: Path, group: Path) -> None:
+    with standin_in(programs, group) as (standin, question):
+        standin.agent.send_raw(b'{"id":%d,"error":{"kind":"unsupported","message":"no such operation"}}' % question)
+        standin.agent.end(standin.wait_id, exit=5)
+        assert standin.ended() == 5
+
+
+def test_nobody_else_is_killed(programs: Path, group: Path, watch: OomWatch, tmp_path: Path) -> None:
+    neighbour = subprocess.Popen([sys.executable, "-c", NEIGHBOUR], stdout=subprocess.PIPE)
+    try:
+        (group / "cgroup.procs").write_text(str(neighbour.pid))
+        assert neighbour.stdout is not None and neighbour.stdout.readline() == b"ready\n"
+        with standin_in(programs, group) as (standin, question):
+            for kills in range(1, 6):
+                standin.agent.reply(question, kills=kills, ended=False)
+                assert watch.heard(10)
+                question = standin.agent.expect("oom", seen=kills)
+                # It is over when the stand-in answers to a signal again: the fake agent is asked to pass it on.
+                standin.process.send_signal(signal.SIGUSR1)
+                standin.agent.refuse(standin.agent.expect("signal", signal=int(signal.SIGUSR1)), "state", "")
+            assert neighbour.poll() is None
+            standin.agent.end(standin.wait_id, exit=0)
+            assert standin.ended() == 0
+    finally:
+        neighbour.kill()
+        neighbour.wait()
+        neighbour.stdout.close()  # type: ignore[union-attr]
+
+
+def test_a_folder_that_is_gone(programs: Path, tmp_path: Path) -> None:
+    with running_standin(programs, memory=str(tmp_path / "gone")) as standin:
+        standin.agent.reply(standin.agent.expect("oom", seen=0), kills=1, ended=True)
+        standin.agent.end(standin.wait_id, exit=0)
+        assert standin.ended() == 0

@@ -9,6 +9,7 @@ from runv.errors import RunvError, UsageError
 from runv.log import Log
 
 _EXEC_FAILED = 255
+_MESSAGE_MAX = 2000
 _PREFIX = {"create": "runv create failed: ", "run": "runv run failed: ", "exec": "exec failed: "}
 
 
@@ -57,7 +58,11 @@ def _traceback() -> str:
 
 
 def _sentence(error: RunvError) -> str:
-    return f"{error} ({error.hint})" if error.hint else str(error)
+    text = f"{error} ({error.hint})" if error.hint else str(error)
+    if len(text) <= _MESSAGE_MAX:
+        return text
+    # What is too long is a value somebody gave us; who it is about stands before it, and the cause behind.
+    return f"{text[: _MESSAGE_MAX // 2]} ... {text[-_MESSAGE_MAX // 2 :]}"
 
 
 def _os_sentence(error: OSError) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec import field
 
 from runv.errors import ConfigError
-from runv.spec import rules
+from runv.spec import limits, rules
 
 Raw = dict[str, Any]
 _T = TypeVar("_T")
@@ -204,6 +204,7 @@ def parse_config(data: bytes, name: str) -> Document:
     :raise ConfigError: it is not JSON, breaks the specification, or asks for what runv cannot do
     """
     raw, config = _decode(data, Config, name)
+    limits.check_limits({key: raw[key] for key in raw if key != "annotations"}, name, "$")
     rules.check_config(config, name)
     return Document(config, raw)
 
@@ -211,6 +212,7 @@ def parse_config(data: bytes, name: str) -> Document:
 def parse_process(data: bytes, name: str) -> tuple[Process, Raw]:
     """Reads and checks the process of ``exec --process``; see ``parse_config``."""
     raw, process = _decode(data, Process, name)
+    limits.check_limits(raw, name, "$")
     rules.check_process(process, name, "$")
     return process, raw
 
@@ -222,6 +224,8 @@ def parse_resources(data: bytes, name: str) -> tuple[Resources, Raw]:
 
 
 def _decode(data: bytes, kind: type[_T], name: str) -> tuple[Raw, _T]:
+    if len(data) > limits.BYTES_MAX:
+        raise ConfigError(f"{name} has {len(data)} bytes; a guest takes at most {limits.BYTES_MAX}")
     try:
         raw = msgspec.json.decode(data)
         if not isinstance(raw, dict):

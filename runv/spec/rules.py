@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from runv.errors import ConfigError
 
 if TYPE_CHECKING:
-    from runv.spec.config import Config, Hook, Hooks, Linux, Mount, Namespace, Process
+    from runv.spec.config import Config, Linux, Mount, Namespace, Process
 
 NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 RLIMITS = tuple(
@@ -27,8 +27,6 @@ def check_config(config: "Config", name: str) -> None:
     for index, mount in enumerate(config.mounts or []):
         _check_mount(mount, name, f"$.mounts[{index}]")
     _check_texts(config, name)
-    if config.hooks is not None:
-        _check_hooks(config.hooks, name)
     _check_linux(config.linux, name)
 
 
@@ -50,7 +48,6 @@ def check_process(process: "Process", name: str, path: str) -> None:
         raise ConfigError(f"{name}: {path}.args must not be empty")
     if not process.cwd.startswith("/"):
         raise ConfigError(f"{name}: {path}.cwd must be an absolute path, not {process.cwd!r}")
-    _no_zero_bytes([*process.args, *(process.env or []), process.cwd], name, path)
     _check_env(process.env or [], name, path)
     _check_rlimits(process, name, path)
     for member, value in (("uid", process.user.uid), ("gid", process.user.gid)):
@@ -68,12 +65,6 @@ def _check_env(env: list[str], name: str, path: str) -> None:
 def _check_id(value: int, name: str, path: str) -> None:
     if not 0 <= value < U32_MAX:
         raise ConfigError(f"{name}: {path}: {value} is not a valid id")
-
-
-def _no_zero_bytes(texts: list[str], name: str, path: str) -> None:
-    for text in texts:
-        if "\0" in text:
-            raise ConfigError(f"{name}: {path}: {text!r} contains a zero byte")
 
 
 def _check_rlimits(process: "Process", name: str, path: str) -> None:
@@ -94,31 +85,11 @@ def _check_mount(mount: "Mount", name: str, path: str) -> None:
         raise ConfigError(f"{name}: {path}.destination must not be empty")
     if mount.is_bind and not mount.source:
         raise ConfigError(f"{name}: {path}.source: a bind mount needs one")
-    _no_zero_bytes([mount.destination, mount.source, mount.type, *(mount.options or [])], name, path)
-
-
-def _check_hooks(hooks: "Hooks", name: str) -> None:
-    kinds: tuple[tuple[str, list[Hook] | None], ...] = (
-        ("prestart", hooks.prestart),
-        ("createRuntime", hooks.create_runtime),
-        ("createContainer", hooks.create_container),
-        ("startContainer", hooks.start_container),
-        ("poststart", hooks.poststart),
-        ("poststop", hooks.poststop),
-    )
-    for kind, entries in kinds:
-        for index, hook in enumerate(entries or []):
-            path = f"$.hooks.{kind}[{index}]"
-            if not hook.path.startswith("/"):
-                raise ConfigError(f"{name}: {path}.path must be an absolute path, not {hook.path!r}")
-            if hook.timeout is not None and hook.timeout <= 0:
-                raise ConfigError(f"{name}: {path}.timeout must be greater than zero, not {hook.timeout}")
-            _no_zero_bytes([hook.path, *(hook.args or []), *(hook.env or [])], name, path)
 
 
 def _check_texts(config: "Config", name: str) -> None:
     for member, value in (("hostname", config.hostname), ("domainname", config.domainname)):
-        if len(value.encode(errors="surrogatepass")) > 64 or "\0" in value:
+        if len(value.encode(errors="surrogatepass")) > 64:
             raise ConfigError(f"{name}: $.{member} must have at most 64 bytes")
     for key in config.annotations or {}:
         if not key:

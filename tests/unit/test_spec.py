@@ -39,6 +39,13 @@ def refusal(data: bytes) -> str:
     return str(failure.value)
 
 
+def nested(depth: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(depth):
+        value = [value]
+    return value
+
+
 BAD: list[tuple[str, Any, str]] = [
     ("ociVersion", "-", "$: Object missing required field `ociVersion`"),
     ("ociVersion", 1, "$.ociVersion: "),
@@ -54,7 +61,15 @@ BAD: list[tuple[str, Any, str]] = [
     ("process.args", [""], "$.process.args must not be empty"),
     ("process.args", "sh", "$.process.args: "),
     ("process.args", ["sh", 5], "$.process.args[1]: "),
-    ("process.args", ["sh", "a\0b"], "$.process: "),
+    ("process.args", ["sh", "a\0b"], "$.process.args[1]: 'a\\x00b' contains a zero byte"),
+    ("linux.a\0b", 1, "$.linux: 'a\\x00b' contains a zero byte"),
+    ("linux.maskedPaths", ["/x"] * 70000, "$ has more than 65000 values"),
+    ("linux.other", [[[]]] * 30000, "$ has more than 65000 values"),
+    ("process.oomScoreAdj", 2**64, "$.process.oomScoreAdj: 18446744073709551616 does not fit 64 bits"),
+    ("linux.resources.pids.limit", -(2**63) - 1, "$.linux.resources.pids.limit: "),
+    ("linux.resources.memory.limit", 2**63, "$.linux.resources.memory.limit: "),
+    ("linux.resources.other", nested(60), "$.linux.resources.other"),
+    ("hooks", {"prestart": [{"path": "/bin/a\0b"}]}, "$.hooks.prestart[0].path: "),
     ("process.cwd", "-", "$.process: "),
     ("process.cwd", "", "$.process.cwd must be an absolute path"),
     ("process.cwd", "tmp", "$.process.cwd must be an absolute path"),
@@ -83,9 +98,6 @@ BAD: list[tuple[str, Any, str]] = [
     ("annotations", {"": "x"}, "$.annotations: a key is empty"),
     ("annotations", {"a": 1}, "$.annotations[...]: "),
     ("hooks", {"prestart": [{"args": []}]}, "$.hooks.prestart[0]: "),
-    ("hooks", {"poststop": [{"path": "/a"}, {"path": "b"}]}, "$.hooks.poststop[1].path must be an absolute path"),
-    ("hooks", {"startContainer": [{"path": "/a", "timeout": 0}]}, "$.hooks.startContainer[0].timeout must be greater than zero"),
-    ("hooks", {"createContainer": [{"path": "/a", "env": ["A=\0"]}]}, "$.hooks.createContainer[0]: "),
     ("linux.namespaces", [{"type": "net"}], "$.linux.namespaces[0].type: unknown namespace 'net'"),
     ("linux.namespaces", [{"type": "pid"}, {"type": "pid"}], "$.linux.namespaces[1].type: pid is given twice"),
     ("linux.namespaces", [{"type": "network", "path": "x"}], "$.linux.namespaces[0].path must be absolute"),
@@ -129,6 +141,19 @@ def test_what_is_not_json(data: bytes) -> None:
 @pytest.mark.parametrize("data", [b"[]", b"null", b"5", b'"x"'])
 def test_what_is_no_object(data: bytes) -> None:
     assert refusal(data) == "config.json: expected a JSON object at $"
+
+
+def test_what_no_guest_takes() -> None:
+    document = json.dumps(default_config()).encode()
+    assert refusal(document + b" " * 4_000_000).startswith("config.json has 400")
+
+
+def test_what_just_fits() -> None:
+    read(changed("linux.resources.pids.limit", 2**63 - 1))
+    read(changed("linux.resources.memory.limit", 2**64 - 1))
+    read(changed("linux.other", nested(50)))
+    read(changed("process.env", ["A=b"] * 60000))
+    read(changed("annotations.a", "\0"))
 
 
 def test_the_default_is_good_and_kept_whole() -> None:

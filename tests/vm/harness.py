@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import pty
+import re
 import secrets
 import select
 import shutil
@@ -31,6 +32,7 @@ SLOW = 10 if "RUNV_LAB" in os.environ else 1
 DEADLINE_S = 60.0 * SLOW
 _PR_SET_CHILD_SUBREAPER = 36
 _CGROUPS = Path("/sys/fs/cgroup")
+_LINE = re.compile(r'time="[^"]+" level=error msg="(.*)"\n')
 _ID_PREFIX = f"rvt-{os.getpid()}-"
 
 
@@ -84,6 +86,15 @@ class Done:
     def ok(self) -> Done:
         assert self.code == 0, f"status {self.code}\nstdout: {self.out}\nstderr: {self.err}"
         return self
+
+
+def refusal(done: Done, code: int = 1) -> str:
+    """The one line of a command that failed."""
+    assert done.code == code, f"status {done.code}: {done.err}"
+    found = _LINE.fullmatch(done.err)
+    assert found, f"not one line: {done.err!r}"
+    assert "Traceback" not in done.err
+    return found[1].replace('\\"', '"').replace("\\\\", "\\")
 
 
 @functools.cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -14,23 +13,13 @@ from typing import Any
 
 import pytest
 
-from .harness import SLOW, Bundle, Done, Runtime, new_id, runv_program
+from .harness import SLOW, Bundle, Done, Runtime, new_id, refusal, runv_program
 
 pytestmark = pytest.mark.vm
 
-_LINE = re.compile(r'time="[^"]+" level=error msg="(.*)"\n')
 # runc's exec fails with 255, whatever the reason.
 _EXEC_FAILED = 255
 _NOBODY = 65534
-
-
-def refusal(done: Done, code: int = 1) -> str:
-    """The one line of a command that failed."""
-    assert done.code == code, f"status {done.code}: {done.err}"
-    found = _LINE.fullmatch(done.err)
-    assert found, f"not one line: {done.err!r}"
-    assert "Traceback" not in done.err
-    return found[1].replace('\\"', '"').replace("\\\\", "\\")
 
 
 def create(runtime: Runtime, bundle: Bundle, *flags: str, **env: str) -> Done:

@@ -390,17 +390,27 @@ static int each_entry(const struct net *net, const struct node *args, const char
 	return 0;
 }
 
+/* Before there is a template of this guest: half of what a setup without interfaces would take is spent here. */
+int net_loopback(struct error *error)
+{
+	cleanup_close int fd = nl_open(0);
+	struct net net = { .fd = fd, .events = -1 };
+	int result = fd < 0 ? fd : change_link(&net, (int)if_nametoindex("lo"), IFF_UP, NULL, 0);
+
+	return result < 0 ? error_sys(error, -result, "cannot bring up the loopback interface") : 0;
+}
+
 int net_setup(const struct node *args, struct error *error)
 {
-	cleanup_close int fd = nl_open(0), events = nl_open(RTMGRP_LINK);
-	struct net net = { .fd = fd, .events = events };
-	int result;
+	cleanup_close int fd = -1, events = -1;
+	struct net net;
 
+	if (!json_object_get(args->json, "interfaces") && !json_object_get(args->json, "routes") && !json_object_get(args->json, "neighbours"))
+		return 0;
+	net.fd = fd = nl_open(0);
+	net.events = events = nl_open(RTMGRP_LINK);
 	if (fd < 0 || events < 0)
 		return error_sys(error, fd < 0 ? -fd : -events, "cannot open a netlink socket");
-	result = change_link(&net, (int)if_nametoindex("lo"), IFF_UP, NULL, 0);
-	if (result < 0)
-		return error_sys(error, -result, "cannot bring up the loopback interface");
 	if (each_entry(&net, args, "interfaces", set_interface, error) < 0 || add_routes(&net, args, error) < 0)
 		return -1;
 	return each_entry(&net, args, "neighbours", add_neighbour, error);

@@ -120,6 +120,15 @@ def missing_folders(folders: list[str]) -> list[str]:
     return list(dict.fromkeys(missing))
 
 
+def memory_folder(folders: list[str]) -> str:
+    """The one of ``folders`` where memory is counted; empty when none is."""
+    for hierarchy in _hierarchies():
+        for folder in folders:
+            if hierarchy.holds(folder) and "memory" in hierarchy.controllers_of(folder):
+                return folder
+    return ""
+
+
 def create(folders: list[str]) -> None:
     """Makes cgroups, parents before children; those that exist are fine.
 

@@ -58,6 +58,7 @@ SETTINGS = (
     Setting("memory_mib", 256, "memory of a sandbox in MiB, where its configuration does not ask for more", least=48),
     Setting("boot_timeout_s", 60, "how long a guest may take until its agent answers, per try", least=1),
     Setting("standin", os.path.join(_libexec(), "runv-standin"), "the program that stands for a container process on the host"),
+    Setting("relay", os.path.join(_libexec(), "runv-relay"), "the program that carries connections from inside to the host"),
     Setting("bridge", os.path.join(_libexec(), "runv-bridge"), "the program that carries connections over the serial port"),
 )  # fmt: skip
 

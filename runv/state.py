@@ -5,6 +5,7 @@
     ROOT/<container>/state.json      who it is; written whole or not at all
     ROOT/<container>/config.json     config.json as it was at create
     ROOT/<container>/init.pid        the stand-in of its first process, written by the stand-in's own child
+    ROOT/<container>/relay.pid       what carries connections from inside to sockets that it was given
     ROOT/<container>/exec/<name>.pid the stand-ins of other processes
     ROOT/<container>/paused          its processes stand still
     ROOT/@sandboxes/<sandbox>/       one virtual machine (``runv.sandbox.layout``); @ is not allowed in ids
@@ -129,6 +130,10 @@ class Container:
     def standin(self) -> Identity | None:
         """The host process of the container's first process; None when it was never started."""
         return read_identity(self.path("init.pid"))
+
+    def relay(self) -> Identity | None:
+        """The host process that carries its connections to sockets of the host; None where there are none."""
+        return read_identity(self.path("relay.pid"))
 
     def status(self, record: ContainerRecord) -> tuple[str, int]:
         """Status and pid (0 when stopped), found from what is alive now, not from what was written."""

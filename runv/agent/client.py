@@ -82,6 +82,22 @@ class Agent:
             raise
         return link
 
+    def relay(self, listeners: "list[Json]") -> "tuple[socket.socket, list[str]]":
+        """Lets the guest listen for connections from inside; the connection then carries the multiplexer, which the guest opens channels on. Also
+        gives the path of each listener that is a unix socket, and is empty for the others.
+
+        :raise AgentError: the guest cannot listen there
+        """
+        deadline = time.monotonic() + CALL_TIMEOUT_S
+        link = self.carrier.connect(STREAM_PORT, deadline)
+        try:
+            exchange(link, {"relay": {"secret": self.secret}}, deadline)
+            paths = exchange(link, {"listeners": listeners}, deadline)["listening"]["paths"]
+        except BaseException:
+            link.close()
+            raise
+        return link, [str(path) for path in paths]
+
     def detach(self) -> socket.socket:
         """Hands the connection itself over, to give it to a stand-in."""
         self._link.settimeout(None)

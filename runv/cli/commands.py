@@ -64,7 +64,7 @@ def _create(parsed: Parsed, log: Log) -> int:
 
 
 def _start(parsed: Parsed, log: Log) -> int:
-    lifecycle.start(_container(parsed))
+    lifecycle.start(_container(parsed), log)
     return 0
 
 
@@ -80,15 +80,15 @@ def _run(parsed: Parsed, log: Log) -> int:
         terminal = options.foreground and _has_terminal(container)
         try:
             with foreground.raw_terminal(terminal):
-                lifecycle.start(container)
+                lifecycle.start(container, log)
                 if not options.foreground:
                     return 0
                 status = foreground.wait(process, terminal=terminal)
         except BaseException:
-            lifecycle.delete(container, force=True)
+            lifecycle.delete(container, log, force=True)
             raise
         if not parsed.on("keep"):
-            lifecycle.delete(container, force=True)
+            lifecycle.delete(container, log, force=True)
     return status
 
 
@@ -108,7 +108,7 @@ def _kill(parsed: Parsed, log: Log) -> int:
 
 
 def _delete(parsed: Parsed, log: Log) -> int:
-    lifecycle.delete(_container(parsed), force=parsed.on("force"))
+    lifecycle.delete(_container(parsed), log, force=parsed.on("force"))
     return 0
 
 

@@ -36,6 +36,7 @@ class Wanted(NamedTuple):
     kernel: str
     initrd: str
     bridge: str
+    relay: str
     standin: str
     kernel_parameters: str
     accelerator: str
@@ -61,6 +62,7 @@ def settle(settings: Settings, size: Size) -> Wanted:
         kernel=choice.artefact(settings, "kernel"),
         initrd=choice.artefact(settings, "initrd"),
         bridge=choice.artefact(settings, "bridge"),
+        relay=choice.artefact(settings, "relay"),
         standin=choice.artefact(settings, "standin"),
         kernel_parameters=settings.text("kernel_parameters"),
         accelerator=choice.accelerator(settings).value,

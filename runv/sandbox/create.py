@@ -8,11 +8,10 @@ from runv import OCI_VERSION, cgroups, limits, storage
 from runv.agent.client import Agent
 from runv.errors import ConfigError, StateError, reason
 from runv.files import locked_folder, write_atomic
-from runv.hooks import run_hooks
 from runv.log import Log
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, join, network, standin
+from runv.sandbox import boot, hookpoints, join, network, relay, standin
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import remove
@@ -89,7 +88,6 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
     if config.process is None:
         raise ConfigError("config.json: $.process is needed to create a container")
     _check_terminal(config, options)
-    _refuse_unsupported_hooks(config)
     make_root(container.root)
     host = join.find_host(container.root, config)
     network = join.network_path(config)
@@ -123,16 +121,6 @@ def _check_terminal(config: Config, options: Options) -> None:
         raise ConfigError("cannot use console socket if runv will not detach or allocate tty")
 
 
-def _refuse_unsupported_hooks(config: Config) -> None:
-    hooks = config.hooks
-    for name, entries in (
-        ("createContainer", hooks.create_container if hooks else None),
-        ("startContainer", hooks.start_container if hooks else None),
-    ):
-        if entries:
-            raise ConfigError(f"config.json: $.hooks.{name}: hooks inside the container are not supported yet")
-
-
 def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     config = plan.document.config
     sandbox = _sandbox_for(container, plan)
@@ -164,8 +152,9 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     )
     agent = _enter_sandbox(container, sandbox, plan, standing.identity, log)
     try:
-        terminal = _create_in_guest(container, sandbox, agent, plan)
-        _attach(standing, agent, container.id, terminal)
+        mounts = _carry(container, sandbox, agent, plan, standing.identity)
+        terminal = _create_in_guest(container, sandbox, agent, plan, mounts)
+        _attach(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
     finally:
         agent.close()
     cgroups.apply(plan.groups, [setting for setting in wanted if setting.late])
@@ -212,14 +201,14 @@ def _binds(plan: _Plan) -> list[Bind]:
 
 def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, log: Log) -> Agent:
     if plan.host is not None:
+        hookpoints.at_creation(container, plan.document.config, process.pid)
         return _enter_existing(container, sandbox, plan)
     for folder in (sandbox.folder, sandbox.path("members"), sandbox.path("share")):
         os.mkdir(folder, 0o700)
     with locked_folder(sandbox.folder):
         write_atomic(sandbox.path("members", container.id), "")
-        state = hook_state(container, container.load(), "creating", process.pid)
         # Engines fill the namespace before they call us, or from a hook: what is there after the hooks the machine starts with.
-        run_creation_hooks(plan.document.config, state, log)
+        hookpoints.at_creation(container, plan.document.config, process.pid)
         wiring = network.bring_in(sandbox, process.pid, plan.network)
         try:
             return _boot(container, sandbox, plan, process, wiring, log)
@@ -264,26 +253,6 @@ def _share_processors(root: str, sandbox: SandboxFolder) -> None:
     cgroups.apply([group for group in owner.groups if os.path.isdir(group)], limits.without_quota())
 
 
-def run_creation_hooks(config: Config, state: dict[str, Any], log: Log) -> None:
-    """prestart and createRuntime, on the host, in this order (spec: config.md, "POSIX-platform Hooks")."""
-    if config.hooks is None:
-        return
-    run_hooks("prestart", config.hooks.prestart or [], state)
-    run_hooks("createRuntime", config.hooks.create_runtime or [], state)
-
-
-def hook_state(container: Container, record: ContainerRecord, status: str, pid: int) -> dict[str, Any]:
-    """The state that hooks get on stdin (spec: runtime.md, "State")."""
-    return {
-        "ociVersion": record.oci_version,
-        "id": container.id,
-        "status": status,
-        "pid": pid,
-        "bundle": record.bundle,
-        "annotations": record.annotations,
-    }
-
-
 def _setup(plan: _Plan) -> dict[str, Any]:
     import time
 
@@ -299,7 +268,26 @@ def _setup(plan: _Plan) -> dict[str, Any]:
     return setup
 
 
-def _create_in_guest(container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan) -> standin.Terminal:
+def _carry(
+    container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan, process: Identity
+) -> list[dict[str, Any]]:
+    """Starts what carries connections from inside; the mounts, complete."""
+    place = relay.Place(plan.wanted.relay, plan.groups, process.pid, sandbox.path("relay.pid"), sandbox.name)
+    if plan.host is None:
+        relay.carry_resolver(agent, place)
+    if not plan.storage.carried:
+        return plan.storage.mounts
+    place = place._replace(pid_file=container.path("relay.pid"), label=container.id)
+    sources = relay.carry(agent, plan.storage.carried, place)
+    return [
+        {**mount, "source": sources[index]} if index in sources else mount
+        for index, mount in enumerate(plan.storage.mounts)
+    ]
+
+
+def _create_in_guest(
+    container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan, mounts: list[dict[str, Any]]
+) -> standin.Terminal:
     raw, config = plan.document.raw, plan.document.config
     linux = dict(raw.get("linux") or {})
     if linux.get("resources"):
@@ -308,9 +296,9 @@ def _create_in_guest(container: Container, sandbox: SandboxFolder, agent: Agent,
     oci = {
         "root": plan.storage.root,
         "process": guest_process(raw["process"]),
-        "mounts": plan.storage.mounts,
+        "mounts": mounts,
         "linux": linux,
-    }
+    } | hookpoints.for_guest(container, raw)
     for name in ("hostname", "domainname"):
         if raw.get(name):
             oci[name] = raw[name]
@@ -333,9 +321,11 @@ def open_terminal(process: Any, options: Options) -> standin.Terminal:
     return standin.open_console(options.console_socket, (size.height, size.width) if size else None)
 
 
-def _attach(standing: standin.Standin, agent: Agent, container: str, terminal: standin.Terminal) -> None:
+def _attach(
+    standing: standin.Standin, agent: Agent, container: str, terminal: standin.Terminal, memory_group: str
+) -> None:
     try:
-        standin.attach(standing, agent, container, "init", terminal)
+        standin.attach(standing, agent, container, "init", terminal, memory_group=memory_group)
     finally:
         if terminal.fd >= 0:
             os.close(terminal.fd)

@@ -3,7 +3,7 @@
 ::
 
     ROOT/@sandboxes/<sandbox>/sandbox.json   the agent's secret and carrier
-                              qemu.pid, bridge.pid, virtiofsd.pid
+                              qemu.pid, bridge.pid, virtiofsd.pid, relay.pid
                               network.json     the links of a given namespace that are wired to the machine
                               agent.sock, qmp.sock, fs.sock, console.log
                               members/<container>   who lives in it; the last one to leave ends the machine
@@ -20,7 +20,7 @@ from runv.files import read_text, write_atomic
 from runv.processes import Identity, read_identity
 from runv.state import SANDBOXES
 
-PROCESSES = ("virtiofsd.pid", "bridge.pid", "qemu.pid")
+PROCESSES = ("relay.pid", "virtiofsd.pid", "bridge.pid", "qemu.pid")
 
 
 class SandboxRecord:

@@ -3,11 +3,14 @@
 import contextlib
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
+from runv.agent.client import CALL_TIMEOUT_S
 from runv.errors import AgentError, AgentLostError, NotFoundError, RunvError, StateError, VmError
 from runv.files import locked_folder
+from runv.log import Log
 from runv.processes import Identity, kill_and_wait
+from runv.sandbox import hookpoints
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import kill_processes, remove
@@ -21,7 +24,7 @@ _KILL_TIMEOUT_S = 5.0
 _LOCK_PATIENCE_S = 0.2
 
 
-def start(container: Container) -> None:
+def start(container: Container, log: Log) -> None:
     """Lets the program of a created container run.
 
     :raise StateError: it runs already, or has stopped
@@ -41,12 +44,13 @@ def start(container: Container) -> None:
         container.save(record)
         try:
             with connect(SandboxFolder(container.root, record.sandbox)) as agent:
-                agent.call("start", {"container": container.id, "process": "init"})
+                timeout_s = hookpoints.start_timeout_s(container, CALL_TIMEOUT_S)
+                agent.call("start", {"container": container.id, "process": "init"}, timeout_s)
         except RunvError:
             record.started = ""
             container.save(record)
             raise
-        run_config_hooks(container, record, "poststart", RUNNING, pid)
+        hookpoints.after_start(container, record, pid, log)
 
 
 @contextlib.contextmanager
@@ -56,25 +60,6 @@ def _locked(container: Container) -> Iterator[None]:
             yield
     except FileNotFoundError:
         raise NotFoundError("container does not exist") from None
-
-
-def run_config_hooks(container: Container, record: ContainerRecord, kind: str, status: str, pid: int) -> None:
-    """Runs the hooks ``kind`` of the configuration as it was at create; without any it costs one search in the text."""
-    from runv.files import read_text
-
-    try:
-        text = read_text(container.path("config.json"))
-    except FileNotFoundError:
-        return
-    if f'"{kind}"' not in text:
-        return
-    from runv.hooks import run_hooks
-    from runv.sandbox.create import hook_state
-    from runv.spec.config import parse_config
-
-    hooks = parse_config(text.encode(), "config.json").config.hooks
-    entries = getattr(hooks, kind, None) if hooks else None
-    run_hooks(kind, entries or [], hook_state(container, record, status, pid))
 
 
 def kill(container: Container, number: int, *, everyone: bool) -> None:
@@ -119,7 +104,7 @@ def _kill_standin(container: Container, number: int) -> None:
     kill_and_wait(standin, _KILL_TIMEOUT_S)
 
 
-def delete(container: Container, *, force: bool) -> None:
+def delete(container: Container, log: Log, *, force: bool) -> None:
     """Removes a container. With ``force`` whatever runs is killed, and one that is not there is fine.
 
     :raise NotFoundError: there is none
@@ -133,7 +118,7 @@ def delete(container: Container, *, force: bool) -> None:
         if force:
             _interrupt_creation(container)
         with locked_folder(container.folder):
-            _delete_locked(container, force=force)
+            _delete_locked(container, log, force=force)
     except FileNotFoundError:
         if not force:
             raise NotFoundError("container does not exist") from None
@@ -150,7 +135,7 @@ def _interrupt_creation(container: Container) -> None:
         kill_processes(SandboxFolder(container.root, record.sandbox))
 
 
-def _delete_locked(container: Container, *, force: bool) -> None:
+def _delete_locked(container: Container, log: Log, *, force: bool) -> None:
     record = _load_or_none(container)
     if record is None:
         # Never came to be, or is broken: nothing of it is worth keeping (as runc: remove it, and say it was none).
@@ -161,9 +146,9 @@ def _delete_locked(container: Container, *, force: bool) -> None:
     status, _ = container.status(record)
     if status in (RUNNING, PAUSED, CREATING) and not force:
         raise StateError(f"cannot delete container {container.id} that is not stopped: {status}")
-    hooks = _poststop_hooks(container, record)
+    poststop = hookpoints.after_delete(container, record, log)
     remove(container)
-    hooks()
+    poststop()
 
 
 def _load_or_none(container: Container) -> ContainerRecord | None:
@@ -171,31 +156,6 @@ def _load_or_none(container: Container) -> ContainerRecord | None:
         return container.load()
     except StateError:
         return None
-
-
-def _poststop_hooks(container: Container, record: ContainerRecord) -> Callable[[], None]:
-    """poststop runs after the container is gone, and so is its configuration: it is read before. Failures only warn (spec: runtime.md, "Lifecycle")."""
-    from runv.files import read_text
-
-    try:
-        text = read_text(container.path("config.json"))
-    except FileNotFoundError:
-        text = ""
-    if '"poststop"' not in text:
-        return lambda: None
-    from runv.hooks import run_hooks
-    from runv.log import Log
-    from runv.sandbox.create import hook_state
-    from runv.spec.config import parse_config
-
-    def run() -> None:
-        hooks = parse_config(text.encode(), "config.json").config.hooks
-        try:
-            run_hooks("poststop", (hooks.poststop if hooks else None) or [], hook_state(container, record, STOPPED, 0))
-        except RunvError as error:
-            Log().warning(str(error))
-
-    return run
 
 
 def processes(container: Container) -> list[dict[str, "Any"]]:

@@ -29,9 +29,9 @@ def remove(container: Container) -> None:
         record = _rebuilt(container)
     if record is not None:
         _leave_sandbox(container, record, SandboxFolder(container.root, record.sandbox))
-    for standin in [container.standin(), *container.exec_standins()]:
-        if standin is not None and not kill_and_wait(standin, KILL_TIMEOUT_S):
-            raise StateError(f"cannot kill process {standin.pid} of container {container.id}")
+    for process in [container.standin(), container.relay(), *container.exec_standins()]:
+        if process is not None and not kill_and_wait(process, KILL_TIMEOUT_S):
+            raise StateError(f"cannot kill process {process.pid} of container {container.id}")
     if record is not None:
         cgroups.remove(record.made_groups)
     remove_tree(container.folder)

@@ -66,9 +66,12 @@ def start(
     return Standin(identity, ours)
 
 
-def attach(standin: Standin, agent: Agent, container: str, process: str, terminal: Terminal) -> None:
+def attach(
+    standin: Standin, agent: Agent, container: str, process: str, terminal: Terminal, *, memory_group: str = ""
+) -> None:
     """Opens the process's streams and gives them, and ``agent``'s own connection, to the stand-in, which owns the process from then on.
 
+    :param memory_group: the host's cgroup that is to have an out-of-memory event for each one in the container
     :raise RunvError: a stream could not be opened, or the stand-in has ended
     """
     names = ("stdin", "stdout", "stderr") if terminal.kind == "none" else ("tty",)
@@ -76,7 +79,10 @@ def attach(standin: Standin, agent: Agent, container: str, process: str, termina
     try:
         for name in names:
             streams.append(agent.stream(container, process, name))  # noqa: PERF401 - closed below when one fails
-        message = json.dumps({"container": container, "process": process, "terminal": terminal.kind}).encode()
+        config = {"container": container, "process": process, "terminal": terminal.kind}
+        if memory_group:
+            config["memory"] = memory_group
+        message = json.dumps(config).encode()
         fds = [agent.detach().fileno(), *(stream.fileno() for stream in streams)]
         _configure(standin.config, message, [*fds, terminal.fd] if terminal.kind == "pty" else fds)
     finally:
@@ -119,5 +125,3 @@ def open_console(console_socket: str, size: tuple[int, int] | None) -> Terminal:
     finally:
         os.close(master)
     return Terminal("pty", slave)
-
-

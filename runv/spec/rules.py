@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from runv.errors import ConfigError
 
 if TYPE_CHECKING:
-    from runv.spec.config import Config, Linux, Mount, Namespace, Process
+    from runv.spec.config import Config, Hook, Hooks, Linux, Mount, Namespace, Process
 
 NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 RLIMITS = tuple(
@@ -27,6 +27,8 @@ def check_config(config: "Config", name: str) -> None:
     for index, mount in enumerate(config.mounts or []):
         _check_mount(mount, name, f"$.mounts[{index}]")
     _check_texts(config, name)
+    if config.hooks is not None:
+        _check_hooks(config.hooks, name)
     _check_linux(config.linux, name)
 
 
@@ -85,6 +87,24 @@ def _check_mount(mount: "Mount", name: str, path: str) -> None:
         raise ConfigError(f"{name}: {path}.destination must not be empty")
     if mount.is_bind and not mount.source:
         raise ConfigError(f"{name}: {path}.source: a bind mount needs one")
+
+
+def _check_hooks(hooks: "Hooks", name: str) -> None:
+    kinds: tuple[tuple[str, list[Hook] | None], ...] = (
+        ("prestart", hooks.prestart),
+        ("createRuntime", hooks.create_runtime),
+        ("createContainer", hooks.create_container),
+        ("startContainer", hooks.start_container),
+        ("poststart", hooks.poststart),
+        ("poststop", hooks.poststop),
+    )
+    for kind, entries in kinds:
+        for index, hook in enumerate(entries or []):
+            path = f"$.hooks.{kind}[{index}]"
+            if not hook.path.startswith("/"):
+                raise ConfigError(f"{name}: {path}.path must be an absolute path, not {hook.path!r}")
+            if hook.timeout is not None and hook.timeout <= 0:
+                raise ConfigError(f"{name}: {path}.timeout must be greater than zero, not {hook.timeout}")
 
 
 def _check_texts(config: "Config", name: str) -> None:

@@ -86,7 +86,7 @@ def qemu_shim(settings: Settings, share_kind: str) -> str:
 
 
 def artefact(settings: Settings, name: str) -> str:
-    """The path of a file that belongs to runv (kernel, initrd, standin, bridge), readable.
+    """The path of a file that belongs to runv (kernel, initrd, standin, bridge, relay), readable.
 
     :raise RunvError: it is not
     """

@@ -30,15 +30,25 @@ def remove_binds(qemu: Identity, share: str, container: str) -> None:
     folder = os.path.join(share, container)
 
     def remove() -> None:
-        for entry in os.scandir(folder):
-            linux.umount2(entry.path, _MNT_DETACH)
-            if entry.is_dir(follow_symlinks=False):
-                os.rmdir(entry.path)
-            else:
-                os.unlink(entry.path)
+        for name in os.listdir(folder):
+            path = os.path.join(folder, name)
+            if os.path.ismount(path):  # the rootfs; other binds have a folder of their own around them
+                _remove_bind(path)
+                continue
+            for entry in os.listdir(path):
+                _remove_bind(os.path.join(path, entry))
+            os.rmdir(path)
         os.rmdir(folder)
 
     _inside(qemu, remove)
+
+
+def _remove_bind(path: str) -> None:
+    linux.umount2(path, _MNT_DETACH)
+    if os.path.isdir(path):
+        os.rmdir(path)
+    else:
+        os.unlink(path)
 
 
 def _inside(qemu: Identity, work: Callable[[], None]) -> None:

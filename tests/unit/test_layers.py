@@ -16,7 +16,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 LEVELS = [
     {"errors", "files", "linux", "log", "processes"},
     {"settings", "state", "cgroups", "limits", "spec", "hooks"},
-    {"vm", "agent", "storage", "network"},
+    {"vm", "agent", "storage", "sockets", "network"},
     {"sandbox"},
     {"cli"},
 ]

@@ -45,15 +45,15 @@ def test_binds_are_shared_and_others_are_the_guests(bundle: Path) -> None:
         [
             proc,
             {"destination": "/a", "type": "none", "source": "file", "options": ["bind", "ro"]},
-            {"destination": "/b", "source": "/tmp", "options": ["rbind"]},
+            {"destination": "/b", "source": "rootfs", "options": ["rbind"]},
         ],
     )
     assert found.shared[1:] == (
-        storage.Shared(str(bundle / "file"), "one/1", False),
-        storage.Shared(os.path.realpath("/tmp"), "one/2", True),
+        storage.Shared(str(bundle / "file"), "one/1/file", False),
+        storage.Shared(str(bundle / "rootfs"), "one/2/rootfs", True),
     )
     assert found.mounts[0] == proc
-    assert [mount["source"] for mount in found.mounts[1:]] == ["/run/runv/share/one/1", "/run/runv/share/one/2"]
+    assert [mount["source"] for mount in found.mounts[1:]] == ["/run/runv/share/one/1/file", "/run/runv/share/one/2/rootfs"]
     assert found.mounts[1]["options"] == ["bind", "ro"]
 
 

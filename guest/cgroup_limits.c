@@ -174,8 +174,10 @@ static int set_pids(int cgroup_fd, const struct node *resources, struct error *e
 
 	if (opt_object(resources, "pids", &pids, error) < 0 || opt_int(&pids, "limit", INT64_MIN, INT64_MAX, &limit, error) < 0)
 		return -1;
-	/* 0 has meant "no limit" to callers for longer than it has meant none at all. */
-	return limit ? put_limit(cgroup_fd, "pids.max", limit, error) : 0;
+	if (!has_member(&pids, "limit"))
+		return 0;
+	/* With 0 not even the first process could come in. 1 is as runc has it. */
+	return put_limit(cgroup_fd, "pids.max", limit ? limit : 1, error);
 }
 
 static const struct {

@@ -102,6 +102,9 @@ int identity_unseal(const struct identity *identity, struct error *error)
 {
 	const struct caps *caps = &identity->caps;
 
+	/* The call is spared, also because a profile need not allow it then. */
+	if (identity->no_new_privileges)
+		return 0;
 	return caps_set(caps->effective | kept(identity), caps->permitted | caps->effective | kept(identity), caps->inheritable, error);
 }
 
@@ -109,5 +112,7 @@ int identity_seal(const struct identity *identity, struct error *error)
 {
 	const struct caps *caps = &identity->caps;
 
+	if (identity->no_new_privileges)
+		return 0;
 	return caps_set(caps->effective, caps->permitted | caps->effective, caps->inheritable, error);
 }

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -12,6 +13,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "seccomp_enosys.h"
 
 enum { ARGS_MAX = 6, TRACE_DEFAULT = EPERM };
 
@@ -207,11 +209,11 @@ static int parse_flags(const struct node *seccomp, unsigned int *flags, struct e
 	return 0;
 }
 
-static int export_filter(scmp_filter_ctx context, struct seccomp_program *program, struct error *error)
+/* libseccomp's program as a file. */
+static int export_code(scmp_filter_ctx context, size_t *len, struct error *error)
 {
 	cleanup_close int fd = memfd_create("seccomp", MFD_CLOEXEC);
 	struct stat st;
-	void *code;
 	int result;
 
 	if (fd < 0)
@@ -219,13 +221,32 @@ static int export_filter(scmp_filter_ctx context, struct seccomp_program *progra
 	result = seccomp_export_bpf(context, fd);
 	if (result < 0)
 		return error_sys(error, -result, "cannot build the seccomp filter");
-	if (fstat(fd, &st) < 0 || st.st_size <= 0 || (size_t)st.st_size / sizeof(struct sock_filter) > BPF_MAXINSNS)
+	if (fstat(fd, &st) < 0 || st.st_size <= 0 || (size_t)st.st_size / sizeof(struct sock_filter) > BPF_MAXINSNS - ENOSYS_MAX)
 		return error_sys(error, E2BIG, "cannot use the seccomp filter");
-	code = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-	if (code == MAP_FAILED)
-		return error_sys(error, errno, "cannot read the seccomp filter");
+	*len = (size_t)st.st_size;
+	return steal_fd(&fd);
+}
+
+static int export_filter(scmp_filter_ctx context, const struct node *seccomp, uint32_t action, struct seccomp_program *program,
+			 struct error *error)
+{
+	size_t len = 0;
+	cleanup_close int fd = export_code(context, &len, error);
+	struct sock_filter *code;
+	int prelude;
+
+	if (fd < 0)
+		return -1;
+	code = malloc(len + ENOSYS_MAX * sizeof(*code));
+	if (!code)
+		return error_sys(error, ENOMEM, "cannot make a seccomp filter");
 	program->filter.filter = code;
-	program->filter.len = (unsigned short)((size_t)st.st_size / sizeof(struct sock_filter));
+	prelude = enosys_prelude(seccomp, action, code, error);
+	if (prelude < 0)
+		return -1;
+	if (pread(fd, code + prelude, len, 0) != (ssize_t)len)
+		return error_sys(error, EIO, "cannot read the seccomp filter");
+	program->filter.len = (unsigned short)((size_t)prelude + len / sizeof(*code));
 	return 0;
 }
 
@@ -253,7 +274,7 @@ int seccomp_build(const struct node *linux_node, struct seccomp_program *program
 		if (array_object(&list, i, &entry, error) < 0 || add_syscalls(context, &entry, action, error) < 0)
 			return -1;
 	}
-	return export_filter(context, program, error);
+	return export_filter(context, &seccomp, action, program, error);
 }
 
 int seccomp_install(const struct seccomp_program *program, struct error *error)

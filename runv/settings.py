@@ -78,6 +78,10 @@ class Settings:
         """The value of a setting that is a number."""
         return int(self.values[name])
 
+    def changed(self, values: dict[str, str], source: str) -> "Settings":
+        """The same but for ``values``, which came from ``source``."""
+        return Settings({**self.values, **values}, {**self.sources, **dict.fromkeys(values, source)})
+
 
 def load(environ: dict[str, str] | None = None) -> Settings:
     """Reads file and environment.

@@ -167,6 +167,7 @@ def _exec(parsed: Parsed, log: Log) -> int:
     from runv.cli.exec import options_of, process_of
     from runv.sandbox import foreground
     from runv.sandbox.execute import execute
+    from runv.spec.ignored import in_process
 
     _refuse_descriptors(parsed)
     container = _container(parsed)
@@ -176,6 +177,8 @@ def _exec(parsed: Parsed, log: Log) -> int:
         terminal = options.foreground and process.terminal
         with foreground.raw_terminal(terminal):
             started = execute(container, process, raw, options, settings.load(), ignore_paused=parsed.on("ignore-paused"))
+            for sentence in in_process(process, "process"):
+                log.warning(sentence)
             if not options.foreground:
                 return 0
             status = foreground.wait(started.identity, terminal=terminal)

@@ -3,7 +3,7 @@
 from typing import Any
 
 from runv import OCI_VERSION
-from runv.spec.rules import NAMESPACES
+from runv.spec.linux_rules import NAMESPACES
 
 _MOUNT_OPTIONS = (
     "async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noatime nodev nodiratime noexec noiversion "

@@ -94,6 +94,7 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
     if network:
         join.check_network(network)
     relative = cgroups.relative_path(config.linux.cgroups_path, container.id, systemd=options.systemd_cgroup)
+    settings = _with_vm(settings, config)
     size = machine_size(config, Size(settings.number("vcpus"), settings.number("memory_mib")))
     wanted = boot.settle(settings, size)
     log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
@@ -106,6 +107,23 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
         network=network,
         options=options,
     )
+
+
+def _with_vm(settings: Settings, config: Config) -> Settings:
+    """The settings for this machine: what ``vm`` names goes before them (spec: config-vm.md)."""
+    vm = config.vm
+    if vm is None:
+        return settings
+    given: dict[str, str] = {}
+    if vm.hypervisor is not None:
+        given["qemu"] = vm.hypervisor.path
+    if vm.kernel is not None:
+        given["kernel"] = vm.kernel.path
+        if vm.kernel.initrd:
+            given["initrd"] = vm.kernel.initrd
+        words = (f'"{word}"' if " " in word else word for word in vm.kernel.parameters or [])
+        given["kernel_parameters"] = " ".join((settings.text("kernel_parameters"), *words)).strip()
+    return settings.changed(given, "config.json: $.vm")
 
 
 def _check_terminal(config: Config, options: Options) -> None:
@@ -161,6 +179,9 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     container.mark_ready()
     if plan.options.pid_file:
         write_atomic(plan.options.pid_file, str(standing.identity.pid), 0o644)
+    # Only now: Podman takes the log of a failure for one message.
+    for sentence in _ignored(plan):
+        log.warning(f"config.json: {sentence}")
     return standing.identity
 
 
@@ -168,6 +189,15 @@ def host_limits(resources: Resources | None, own_machine: bool, memory_mib: int,
     """What the host's cgroup of a container is to be limited to, with room for the machine if it brought that."""
     extra = limits.of_machine(memory_mib, vcpus) if own_machine else limits.of_standin()
     return limits.settings(resources, extra)
+
+
+def _ignored(plan: _Plan) -> list[str]:
+    from runv.spec import ignored
+
+    found = ignored.in_config(plan.document.config, plan.document.raw)
+    if plan.host is not None and plan.document.config.vm is not None:
+        found.append("vm is not applied: the container joins a machine that runs")
+    return found
 
 
 def _save_config(container: Container, plan: _Plan) -> None:
@@ -291,7 +321,7 @@ def _create_in_guest(
     raw, config = plan.document.raw, plan.document.config
     linux = dict(raw.get("linux") or {})
     if linux.get("resources"):
-        linux["resources"] = limits.for_guest(linux["resources"])
+        linux["resources"] = limits.for_guest(linux["resources"], config.oci_version)
     linux["namespaces"] = join.guest_namespaces(container.root, config, plan.host, sandbox)
     oci = {
         "root": plan.storage.root,

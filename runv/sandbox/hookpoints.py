@@ -6,6 +6,7 @@ from runv.errors import RunvError
 from runv.files import read_text
 from runv.log import Log
 from runv.processes import kill_and_wait
+from runv.spec.version import since_1_3
 from runv.state import CREATED, CREATING, RUNNING, STOPPED, Container, ContainerRecord
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
@@ -75,7 +76,7 @@ def after_start(container: Container, record: ContainerRecord, pid: int, log: Lo
     from runv.hooks import run_hooks, run_tolerantly
 
     given = state(container, record, RUNNING, pid)
-    if not _strict(record.oci_version):
+    if not since_1_3(record.oci_version):
         run_tolerantly("poststart", hooks.poststart or [], given, log.warning)
         return
     try:
@@ -85,10 +86,6 @@ def after_start(container: Container, record: ContainerRecord, pid: int, log: Lo
         if standin is not None:
             kill_and_wait(standin, _KILL_TIMEOUT_S)
         raise
-
-
-def _strict(version: str) -> bool:
-    return [int(part) for part in version.split(".")[:2]] >= [1, 3]
 
 
 def after_delete(container: Container, record: ContainerRecord, log: Log) -> Callable[[], None]:

@@ -25,19 +25,32 @@ class Size(NamedTuple):
 
 def machine_size(config: Config, least: Size) -> Size:
     """The size of the machine for ``config``: at least ``least``, and what the limits and annotations of the pod call for, but not more
-    than the host has. runv's own annotations go before all of it.
+    than the host has. runv's own annotations, and then ``vm.hwConfig``, go before all of it.
 
-    :raise ConfigError: an annotation is not a number
+    :raise ConfigError: an annotation is not a number, or the host has less
     """
     annotations = config.annotations or {}
+    hardware = _hardware(config)
     vcpus, memory_mib = _limits(config)
     for more in (_containerd(annotations), _crio(annotations)):
         vcpus, memory_mib = max(vcpus, more.vcpus), max(memory_mib, more.memory_mib)
     return Size(
-        _own(annotations, VCPUS, 1, _host_cpus()) or max(least.vcpus, min(vcpus, _host_cpus())),
+        _own(annotations, VCPUS, 1, _host_cpus()) or hardware.vcpus or max(least.vcpus, min(vcpus, _host_cpus())),
         _own(annotations, MEMORY_MIB, _LEAST_MIB, _host_memory_mib())
+        or hardware.memory_mib
         or max(least.memory_mib, min(memory_mib, _host_memory_mib())),
     )
+
+
+def _hardware(config: Config) -> Size:
+    """``vm.hwConfig``; 0 for what it does not say."""
+    hardware = config.vm.hw_config if config.vm else None
+    vcpus = (hardware.vcpus if hardware else None) or 0
+    memory_mib = -(-(hardware.memory or 0) // _MIB) if hardware else 0
+    for member, value, most in (("vcpus", vcpus, _host_cpus()), ("memory", memory_mib, _host_memory_mib())):
+        if value > most:
+            raise ConfigError(f"config.json: $.vm.hwConfig.{member}: the host has {most}{' MiB' if member == 'memory' else ''} only")
+    return Size(vcpus, memory_mib)
 
 
 def _limits(config: Config) -> Size:

@@ -42,7 +42,7 @@ def _update_locked(container: Container, wanted: Raw, log: Log) -> None:
     before = cgroups.apply(record.groups, _host_settings(container, record, sandbox, merged, given, log))
     try:
         with connect(sandbox) as agent:
-            agent.call("update", {"container": container.id, "resources": limits.for_guest(given)})
+            agent.call("update", {"container": container.id, "resources": limits.for_guest(given, record.oci_version)})
         config.setdefault("linux", {})["resources"] = merged
         write_atomic(container.path("config.json"), json.dumps(config))
     except BaseException:

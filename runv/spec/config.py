@@ -112,6 +112,8 @@ class Cpu(_Record):
     idle: int | None = None
     cpus: str = ""
     mems: str = ""
+    realtime_runtime: int | None = None
+    realtime_period: int | None = None
 
 
 class Pids(_Record):
@@ -148,6 +150,7 @@ class Resources(_Record):
     cpu: Cpu | None = None
     pids: Pids | None = None
     block_io: BlockIO | None = field(default=None, name="blockIO")
+    rdma: Raw | None = None
 
 
 class Linux(_Record):
@@ -161,6 +164,9 @@ class Linux(_Record):
     readonly_paths: list[str] | None = None
     mount_label: str = ""
     intel_rdt: Raw | None = None
+    uid_mappings: list[Raw] | None = None
+    gid_mappings: list[Raw] | None = None
+    time_offsets: Raw | None = None
 
 
 class Hook(_Record):
@@ -179,6 +185,37 @@ class Hooks(_Record):
     poststop: list[Hook] | None = None
 
 
+class Hypervisor(_Record):
+    path: str
+    parameters: list[str] | None = None
+
+
+class Kernel(_Record):
+    path: str
+    parameters: list[str] | None = None
+    initrd: str = ""
+
+
+class HwConfig(_Record):
+    """``memory`` in bytes. The other members are Xen's."""
+
+    device_tree: str = ""
+    vcpus: int | None = None
+    memory: int | None = None
+    dtdevs: list[str] | None = None
+    iomems: list[Raw] | None = None
+    irqs: list[int] | None = None
+
+
+class Vm(_Record):
+    """The machine (spec: config-vm.md); what it names goes before runv's settings."""
+
+    kernel: Kernel | None = None
+    hypervisor: Hypervisor | None = None
+    image: Raw | None = None
+    hw_config: HwConfig | None = None
+
+
 class Config(_Record):
     oci_version: str
     root: Root | None = None
@@ -189,6 +226,7 @@ class Config(_Record):
     hooks: Hooks | None = None
     linux: Linux = field(default_factory=Linux)
     annotations: dict[str, str] | None = None
+    vm: Vm | None = None
 
 
 class Document(msgspec.Struct, frozen=True):

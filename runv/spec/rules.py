@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING
 
 from runv.errors import ConfigError
+from runv.spec.linux_rules import check_linux
+from runv.spec.vm_rules import check_vm
 
 if TYPE_CHECKING:
-    from runv.spec.config import Config, Hook, Hooks, Linux, Mount, Namespace, Process
+    from runv.spec.config import Config, Hook, Hooks, Mount, Process
 
-NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
 RLIMITS = tuple(
     "RLIMIT_" + name
     for name in (
@@ -29,7 +30,9 @@ def check_config(config: "Config", name: str) -> None:
     _check_texts(config, name)
     if config.hooks is not None:
         _check_hooks(config.hooks, name)
-    _check_linux(config.linux, name)
+    check_linux(config.linux, name)
+    if config.vm is not None:
+        check_vm(config.vm, name)
 
 
 def _check_version(version: str, name: str) -> None:
@@ -114,35 +117,3 @@ def _check_texts(config: "Config", name: str) -> None:
     for key in config.annotations or {}:
         if not key:
             raise ConfigError(f"{name}: $.annotations: a key is empty")
-
-
-def _check_linux(linux: "Linux", name: str) -> None:
-    _check_namespaces(linux.namespaces or [], name)
-    if linux.intel_rdt is not None:
-        raise ConfigError(f"{name}: $.linux.intelRdt cannot be honoured for a virtual machine's container")
-    seccomp = linux.seccomp or {}
-    actions = [seccomp.get("defaultAction")]
-    rules = seccomp.get("syscalls") or []
-    actions += [rule.get("action") for rule in rules if isinstance(rule, dict)] if isinstance(rules, list) else []
-    if "SCMP_ACT_NOTIFY" in actions or seccomp.get("listenerPath"):
-        raise ConfigError(
-            f"{name}: $.linux.seccomp: SCMP_ACT_NOTIFY is not possible: its descriptor cannot leave the virtual machine"
-        )
-
-
-def _check_namespaces(namespaces: "list[Namespace]", name: str) -> None:
-    seen = set()
-    for index, namespace in enumerate(namespaces):
-        where = f"{name}: $.linux.namespaces[{index}]"
-        if namespace.type not in NAMESPACES:
-            raise ConfigError(f"{where}.type: unknown namespace {namespace.type!r}")
-        if namespace.type in seen:
-            raise ConfigError(f"{where}.type: {namespace.type} is given twice")
-        if namespace.path and not namespace.path.startswith("/"):
-            raise ConfigError(f"{where}.path must be absolute, not {namespace.path!r}")
-        seen.add(namespace.type)
-    if "network" not in seen:
-        raise ConfigError(
-            f"{name}: $.linux.namespaces: a virtual machine cannot use the host's own network",
-            hint="add a namespace of type network (docker: leave out --network host)",
-        )

@@ -148,5 +148,11 @@ def test_the_guest_is_not_told_of_the_hosts_hardware() -> None:
         "memory": {"limit": 5},
         "blockIO": {"weight": 10},
     }
-    assert for_guest(raw) == {"cpu": {"shares": 5}, "memory": {"limit": 5}}
+    assert for_guest(raw, "1.2.0") == {"cpu": {"shares": 5}, "memory": {"limit": 5}}
     assert "cpus" in raw["cpu"]
+
+
+def test_a_pids_limit_of_0_is_none_before_1_3() -> None:
+    assert for_guest({"pids": {"limit": 0}}, "1.2.1") == {}
+    assert for_guest({"pids": {"limit": 0}}, "1.3.0") == {"pids": {"limit": 0}}
+    assert for_guest({"pids": {"limit": 5}}, "1.0.2-dev") == {"pids": {"limit": 5}}

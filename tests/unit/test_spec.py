@@ -10,7 +10,7 @@ from runv.errors import ConfigError
 from runv.spec.annotations import sandbox_of
 from runv.spec.config import parse_config, parse_process
 from runv.spec.default import default_config
-from runv.spec.rules import NAMESPACES
+from runv.spec.linux_rules import NAMESPACES
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -97,6 +97,21 @@ BAD: list[tuple[str, Any, str]] = [
     ("domainname", "a\0", "$.domainname"),
     ("annotations", {"": "x"}, "$.annotations: a key is empty"),
     ("annotations", {"a": 1}, "$.annotations[...]: "),
+    ("linux.timeOffsets", {"monotonic": {"secs": 1}}, "$.linux.timeOffsets needs a namespace of type time"),
+    ("linux.uidMappings", [{"containerID": 0, "hostID": 1, "size": 1}], "$.linux.uidMappings needs a namespace of type user"),
+    ("linux.resources.rdma", {"mlx5_1": {"hcaHandles": 3}}, "$.linux.resources.rdma cannot be honoured"),
+    ("linux.resources.cpu", {"realtimeRuntime": 950000}, "$.linux.resources.cpu.realtimeRuntime cannot be honoured"),
+    ("vm", {"kernel": {"path": "vmlinux"}}, "$.vm.kernel.path must be an absolute path"),
+    ("vm", {"kernel": {"parameters": []}}, "$.vm.kernel: "),
+    ("vm", {"kernel": {"path": "/k", "initrd": "i"}}, "$.vm.kernel.initrd must be an absolute path"),
+    ("vm", {"kernel": {"path": "/k", "parameters": ["a\nb"]}}, "$.vm.kernel.parameters[0]: "),
+    ("vm", {"hypervisor": {"path": "qemu"}}, "$.vm.hypervisor.path must be an absolute path"),
+    ("vm", {"hypervisor": {"path": "/q", "parameters": ["-s"]}}, "$.vm.hypervisor.parameters cannot be honoured"),
+    ("vm", {"image": {"path": "/i", "format": "raw"}}, "$.vm.image cannot be honoured"),
+    ("vm", {"hwConfig": {"vcpus": 0}}, "$.vm.hwConfig.vcpus must be between 1 and 255"),
+    ("vm", {"hwConfig": {"memory": 4194304}}, "$.vm.hwConfig.memory must be at least"),
+    ("vm", {"hwConfig": {"irqs": [1]}}, "$.vm.hwConfig.irqs cannot be honoured"),
+    ("vm", {"hwConfig": {"deviceTree": "/d"}}, "$.vm.hwConfig.deviceTree cannot be honoured"),
     ("hooks", {"prestart": [{"args": []}]}, "$.hooks.prestart[0]: "),
     ("hooks", {"poststop": [{"path": "/a"}, {"path": "b"}]}, "$.hooks.poststop[1].path must be an absolute path"),
     ("hooks", {"startContainer": [{"path": "/a", "timeout": 0}]}, "$.hooks.startContainer[0].timeout must be greater than zero"),

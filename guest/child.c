@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "affinity.h"
 #include "cleanup.h"
 #include "container.h"
 #include "hooks.h"
@@ -154,7 +155,7 @@ static int enter_container(struct child *child, struct error *error)
 
 	if (child->spawn->oci)
 		return enter_new_container(child, error);
-	if (become_root(child->spawn, error) < 0)
+	if (affinity_apply(child->spawn->process, error) < 0 || become_root(child->spawn, error) < 0)
 		return -1;
 	if (!child->spawn->terminal)
 		return 0;

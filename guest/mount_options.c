@@ -50,7 +50,8 @@ static const struct word {
 	{ "loud", false, MS_SILENT, 0, 0 },
 	{ "mand", true, MS_MANDLOCK, 0, 0 },
 	{ "nomand", false, MS_MANDLOCK, 0, 0 },
-	{ "remount", true, 0, 0, 0 },
+	{ "acl", true, MS_POSIXACL, 0, 0 },
+	{ "noacl", false, MS_POSIXACL, 0, 0 },
 	{ "defaults", true, 0, 0, 0 },
 };
 
@@ -132,6 +133,10 @@ static int parse_word(const struct node *mount, const char *word, struct mount_o
 	if (strcmp(word, "bind") == 0 || strcmp(word, "rbind") == 0) {
 		options->bind = true;
 		options->recursive |= word[0] == 'r';
+		return 0;
+	}
+	if (strcmp(word, "remount") == 0) {
+		options->remount = true;
 		return 0;
 	}
 	if (strcmp(word, "tmpcopyup") == 0) {

@@ -13,6 +13,7 @@ enum { MOUNT_DATA_MAX = 4096 };
 struct mount_options {
 	bool bind, recursive;
 	bool copy_up;
+	bool remount;                  /* what is mounted there is changed */
 	unsigned long flags;           /* MS_* for mount(2) of a new file system */
 	uint64_t set, clear;           /* MOUNT_ATTR_* for mount_setattr on a bind */
 	uint64_t all_set, all_clear;   /* the same, from words like "rro": with everything below */

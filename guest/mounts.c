@@ -107,6 +107,21 @@ static int mount_new(struct rootfs *rootfs, const struct request *request, const
 	return set_attr(mounted, &rest) < 0 ? fail(request, errno, error) : 0;
 }
 
+/* A bind's own flags, or those and the options of the file system that is mounted there. */
+static int remount(struct rootfs *rootfs, const struct request *request, struct error *error)
+{
+	const struct mount_options *options = &request->options;
+	cleanup_close int mounted = inroot_open(rootfs->root_fd, request->destination, O_PATH);
+	char path[64];
+
+	if (mounted < 0)
+		return error_sys(error, errno, "cannot remount %s", request->destination);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", mounted);
+	if ((!options->bind && mount(NULL, path, NULL, MS_REMOUNT | options->flags, options->data) < 0) || set_attr(mounted, options) < 0)
+		return error_sys(error, errno, "cannot remount %s", request->destination);
+	return 0;
+}
+
 /* Both types mean the container's cgroup v2. */
 static int mount_cgroup(struct rootfs *rootfs, struct request *request, struct error *error)
 {
@@ -140,6 +155,8 @@ static int apply_one(struct rootfs *rootfs, struct request *request, struct erro
 {
 	const char *type = request->type;
 
+	if (request->options.remount)
+		return remount(rootfs, request, error);
 	if (request->options.bind) {
 		if (request->source[0] != '/')
 			return error_set(error, KIND_INVALID, "the source of a bind mount must be an absolute path of the guest, not \"%s\"",

@@ -25,6 +25,8 @@ MOVE_MOUNT_F_EMPTY_PATH = 0x4
 # The same numbers on every architecture (system calls added since 5.2 share one table).
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
+_NODES_MAX = 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -74,6 +76,19 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
 def umount2(target: str, flags: int) -> None:
     """umount2(2)."""
     _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), target)
+
+
+def set_mempolicy(mode: int, nodes: set[int]) -> None:
+    """set_mempolicy(2): where this process's memory comes from, and that of the programs it executes."""
+    mask = sum(1 << node for node in nodes)
+    words = (ctypes.c_ulong * (_NODES_MAX // 64))(*(mask >> shift & (1 << 64) - 1 for shift in range(0, _NODES_MAX, 64)))
+    number = _SYS_SET_MEMPOLICY[os.uname().machine]
+    _check(
+        _libc.syscall(
+            ctypes.c_long(number), ctypes.c_int(mode), words if nodes else None, ctypes.c_ulong(_NODES_MAX if nodes else 0)
+        ),
+        "memory policy",
+    )
 
 
 def open_tree(path: str, *, recursive: bool) -> int:

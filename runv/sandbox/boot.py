@@ -79,11 +79,13 @@ def settle(settings: Settings, size: Size) -> Wanted:
 
 
 class Host(NamedTuple):
-    """Where on the host the machine's processes are to sit. ``cards``: the taps they find there, with their cards' addresses."""
+    """Where on the host the machine's processes are to sit. ``cards``: the taps they find there, with their cards' addresses.
+    ``memory_policy``: set_mempolicy(2)'s mode and nodes for QEMU."""
 
     groups: list[str]
     netns_pid: int
     cards: tuple[tuple[int, str], ...] = ()
+    memory_policy: tuple[int, set[int]] | None = None
 
 
 class Launched(NamedTuple):
@@ -231,6 +233,7 @@ def _start_processes(
         netns_pid=host.netns_pid,
         pid_file=sandbox.path("qemu.pid"),
         null_fd=null,
+        memory_policy=host.memory_policy,
     )
     if wanted.transport == "serial":
         _start_bridge(sandbox, wanted.bridge, opened[-1], null)

@@ -11,7 +11,7 @@ from runv.files import locked_folder, write_atomic
 from runv.log import Log
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, hookpoints, join, network, relay, standin
+from runv.sandbox import boot, hookpoints, join, network, relay, standin, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import remove
@@ -94,7 +94,7 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
     if network:
         join.check_network(network)
     relative = cgroups.relative_path(config.linux.cgroups_path, container.id, systemd=options.systemd_cgroup)
-    settings = _with_vm(settings, config)
+    settings = wishes.with_vm(settings, config)
     size = machine_size(config, Size(settings.number("vcpus"), settings.number("memory_mib")))
     wanted = boot.settle(settings, size)
     log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
@@ -107,23 +107,6 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
         network=network,
         options=options,
     )
-
-
-def _with_vm(settings: Settings, config: Config) -> Settings:
-    """The settings for this machine: what ``vm`` names goes before them (spec: config-vm.md)."""
-    vm = config.vm
-    if vm is None:
-        return settings
-    given: dict[str, str] = {}
-    if vm.hypervisor is not None:
-        given["qemu"] = vm.hypervisor.path
-    if vm.kernel is not None:
-        given["kernel"] = vm.kernel.path
-        if vm.kernel.initrd:
-            given["initrd"] = vm.kernel.initrd
-        words = (f'"{word}"' if " " in word else word for word in vm.kernel.parameters or [])
-        given["kernel_parameters"] = " ".join((settings.text("kernel_parameters"), *words)).strip()
-    return settings.changed(given, "config.json: $.vm")
 
 
 def _check_terminal(config: Config, options: Options) -> None:
@@ -180,7 +163,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     if plan.options.pid_file:
         write_atomic(plan.options.pid_file, str(standing.identity.pid), 0o644)
     # Only now: Podman takes the log of a failure for one message.
-    for sentence in _ignored(plan):
+    for sentence in wishes.ignored(config, plan.document.raw, joins=plan.host is not None):
         log.warning(f"config.json: {sentence}")
     return standing.identity
 
@@ -189,15 +172,6 @@ def host_limits(resources: Resources | None, own_machine: bool, memory_mib: int,
     """What the host's cgroup of a container is to be limited to, with room for the machine if it brought that."""
     extra = limits.of_machine(memory_mib, vcpus) if own_machine else limits.of_standin()
     return limits.settings(resources, extra)
-
-
-def _ignored(plan: _Plan) -> list[str]:
-    from runv.spec import ignored
-
-    found = ignored.in_config(plan.document.config, plan.document.raw)
-    if plan.host is not None and plan.document.config.vm is not None:
-        found.append("vm is not applied: the container joins a machine that runs")
-    return found
 
 
 def _save_config(container: Container, plan: _Plan) -> None:
@@ -249,7 +223,7 @@ def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, pr
 def _boot(
     container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, wiring: Wiring, log: Log
 ) -> Agent:
-    host = boot.Host(plan.groups, process.pid, wiring.cards)
+    host = boot.Host(plan.groups, process.pid, wiring.cards, wishes.memory_policy(plan.document.config))
     launched = boot.launch(sandbox, plan.wanted, host, container.id, _binds(plan))
     agent = boot.wait(launched, log)
     try:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from runv.errors import ConfigError
 from runv.spec.annotations import MEMORY_MIB, POD_CPU_PERIOD, POD_CPU_QUOTA, POD_MEMORY, POD_RESOURCES, VCPUS
 from runv.spec.config import Config, Cpu
+from runv.spec.lists import number_list
 
 _MIB = 1 << 20
 # What the machine needs beside what its containers may use: the guest's kernel, init and caches, and 1/32 for its tables of pages.
@@ -62,7 +63,7 @@ def _limits(config: Config) -> Size:
 
 def _cpus(cpu: Cpu) -> int:
     by_quota = _by_quota(cpu.quota or 0, cpu.period or 0)
-    by_set = len(cpu_list(cpu.cpus))
+    by_set = len(number_list(cpu.cpus, "$.linux.resources.cpu.cpus"))
     return min(by_quota, by_set) if by_quota and by_set else by_quota or by_set
 
 
@@ -75,20 +76,6 @@ def _with_overhead(limit: int) -> int:
         return 0
     memory_mib = -(-limit // _MIB)
     return memory_mib + _OVERHEAD_MIB + (memory_mib >> _TABLES_SHIFT)
-
-
-def cpu_list(text: str) -> set[int]:
-    """``0-2,7`` as a set.
-
-    :raise ConfigError: it is not of the kernel's list format
-    """
-    found: set[int] = set()
-    for part in text.split(",") if text.strip() else []:
-        first, dash, last = part.strip().partition("-")
-        if not first.isdecimal() or (dash and not last.isdecimal()) or int(last or first) > 1 << 16:
-            raise ConfigError(f"config.json: $.linux.resources.cpu.cpus: invalid list of CPUs {text!r}")
-        found |= set(range(int(first), int(last or first) + 1))
-    return found
 
 
 def _containerd(annotations: dict[str, str]) -> Size:

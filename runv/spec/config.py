@@ -74,11 +74,14 @@ class Mount(_Record):
     type: str = ""
     source: str = ""
     options: list[str] | None = None
+    uid_mappings: list[Raw] | None = None
+    gid_mappings: list[Raw] | None = None
 
     @property
     def is_bind(self) -> bool:
-        """Whether it is a bind mount: the options say so, the type is then a dummy (spec: config.md, "Mounts")."""
-        return "bind" in (self.options or []) or "rbind" in (self.options or [])
+        """Whether it is a bind mount: the options say so, the type is then a dummy (spec: config.md, "Mounts"). A remount has no source."""
+        options = self.options or []
+        return ("bind" in options or "rbind" in options) and "remount" not in options
 
 
 class Namespace(_Record):
@@ -153,6 +156,12 @@ class Resources(_Record):
     rdma: Raw | None = None
 
 
+class MemoryPolicy(_Record):
+    mode: str
+    nodes: str = ""
+    flags: list[str] | None = None
+
+
 class Linux(_Record):
     namespaces: list[Namespace] | None = None
     devices: list[Device] | None = None
@@ -167,6 +176,7 @@ class Linux(_Record):
     uid_mappings: list[Raw] | None = None
     gid_mappings: list[Raw] | None = None
     time_offsets: Raw | None = None
+    memory_policy: MemoryPolicy | None = None
 
 
 class Hook(_Record):

@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from runv.errors import ConfigError
+from runv.spec.memory_policy import mode_and_nodes
 
 if TYPE_CHECKING:
     from runv.spec.config import Linux, Namespace, Resources
@@ -18,6 +19,8 @@ def check_linux(linux: "Linux", name: str) -> None:
         raise ConfigError(f"{name}: $.linux.intelRdt cannot be honoured for a virtual machine's container")
     if linux.resources is not None:
         _check_resources(linux.resources, name)
+    if linux.memory_policy is not None:
+        mode_and_nodes(linux.memory_policy)
     _check_seccomp(linux.seccomp or {}, name)
 
 

@@ -90,6 +90,8 @@ def _check_mount(mount: "Mount", name: str, path: str) -> None:
         raise ConfigError(f"{name}: {path}.destination must not be empty")
     if mount.is_bind and not mount.source:
         raise ConfigError(f"{name}: {path}.source: a bind mount needs one")
+    if mount.uid_mappings or mount.gid_mappings or not {"idmap", "ridmap"}.isdisjoint(mount.options or []):
+        raise ConfigError(f"{name}: {path}: id-mapped mounts cannot be honoured: the file systems that a guest shares with the host have none")
 
 
 def _check_hooks(hooks: "Hooks", name: str) -> None:

@@ -18,7 +18,15 @@ class Bind(NamedTuple):
 
 
 def start(
-    machine: Machine, *, share: str, binds: list[Bind], groups: list[str], netns_pid: int, pid_file: str, null_fd: int
+    machine: Machine,
+    *,
+    share: str,
+    binds: list[Bind],
+    groups: list[str],
+    netns_pid: int,
+    pid_file: str,
+    null_fd: int,
+    memory_policy: tuple[int, set[int]] | None = None,
 ) -> Identity:
     """Starts QEMU in a mount namespace of its own, in which ``share`` holds ``binds`` and nothing else.
 
@@ -29,6 +37,8 @@ def start(
 
     def prepare() -> None:
         cgroups.enter(groups)
+        if memory_policy is not None:
+            linux.set_mempolicy(*memory_policy)
         linux.join(f"/proc/{netns_pid}/ns/net", linux.CLONE_NEWNET)
         linux.unshare(linux.CLONE_NEWNS)
         linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)

@@ -119,6 +119,26 @@ def test_io_priority(guest: Guest) -> None:
     assert guest.shell("ionice", ioPriority={"class": "IOPRIO_CLASS_IDLE", "priority": 0}).text.startswith("idle")
 
 
+def test_cpu_affinity_of_further_processes(guest: Guest) -> None:
+    """The first process is not concerned; "final" goes before "initial"."""
+    show = ("sed", "-n", "s/^Cpus_allowed_list:.//p", "/proc/self/status")
+    last = str(max(os.sched_getaffinity(0)))
+    affinity = {"initial": "0-1", "final": last}
+    with guest.running("sleep", "100", execCPUAffinity={"final": "nonsense"}):
+        assert guest.exec("c", *show, execCPUAffinity=affinity).text == f"{last}\n"
+        assert guest.exec("c", *show, execCPUAffinity={"initial": last}).text == f"{last}\n"
+        for text, message in (
+            ("0-", "spec.execCPUAffinity.final is not a list of CPUs"),
+            ("1-0", "is not a list of CPUs"),
+            ("0,a", "is not a list of CPUs"),
+            ("1023", "cannot run on CPUs 1023 of the guest: invalid argument"),
+            ("1024", "is not a list of CPUs"),
+        ):
+            with pytest.raises(AgentError) as caught:
+                guest.exec("c", "true", execCPUAffinity={"final": text})
+            assert message in caught.value.message
+
+
 @pytest.mark.skipif(platform.machine() != "x86_64", reason="the domain is named after x86")
 def test_personality(guest: Guest) -> None:
     assert guest.shell("uname -m", linux={"personality": {"domain": "LINUX32"}}).text == "i686\n"

@@ -273,3 +273,26 @@ def test_cgroup_is_readonly_or_not(guest: Guest) -> None:
 def test_modes_of_new_mount_points(guest: Guest) -> None:
     guest.shell("true", mounts=[bind("rootfs", "/a/b")])
     assert stat.S_IMODE((guest.rootfs / "a/b").stat().st_mode) == 0o755
+
+
+def test_remount(guest: Guest) -> None:
+    """Of a bind only the mount is changed, of a file system what it holds stays."""
+    (guest.share / "data").mkdir()
+    mounts: list[Json] = [
+        bind("data", "/data"),
+        {"destination": "/data", "options": ["remount", "bind", "ro", "noexec"]},
+        {"destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["size=1m", "tmpcopyup"]},
+        {"destination": "/tmp", "type": "tmpfs", "options": ["remount", "size=2m", "ro"]},
+    ]
+    (guest.rootfs / "tmp/file").write_text("kept\n")
+    done = guest.shell("grep -E ' /(data|tmp) ' /proc/self/mounts; cat /tmp/file", mounts=mounts)
+    data, tmp, kept = done.text.splitlines()
+    assert {"ro", "noexec"} <= set(data.split()[3].split(","))
+    assert {"ro", "size=2048k"} <= set(tmp.split()[3].split(","))
+    assert kept == "kept"
+
+
+def test_remount_of_what_is_no_mount(guest: Guest) -> None:
+    with pytest.raises(AgentError) as caught:
+        guest.shell("true", mounts=[{"destination": "/tmp", "options": ["remount", "bind", "ro"]}])
+    assert caught.value.message == "cannot remount /tmp: invalid argument"

@@ -5,8 +5,8 @@ import os
 import pytest
 
 from runv.errors import ConfigError
-from runv.sandbox.size import Size, cpu_list, machine_size
-from runv.spec.config import Config, Cpu, Linux, Memory, Resources
+from runv.sandbox.size import Size, machine_size
+from runv.spec.config import Config, Cpu, HwConfig, Linux, Memory, Resources, Vm
 
 MIB = 1 << 20
 HOST_MIB = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // MIB
@@ -100,9 +100,13 @@ def test_annotations_that_are_refused(annotations: dict[str, str]) -> None:
         annotated(annotations)
 
 
-def test_lists_of_cpus() -> None:
-    assert cpu_list("0-2,7, 9-9") == {0, 1, 2, 7, 9}
-    assert cpu_list("") == set()
-    for text in ("a", "1-", "-1", "1,,2", "0-99999999"):
-        with pytest.raises(ConfigError):
-            cpu_list(text)
+def test_vm_hw_config() -> None:
+    """Goes before limits and settings, and after our own annotations."""
+    vm = Vm(hw_config=HwConfig(vcpus=1, memory=(100 << 20) + 1))
+    assert machine_size(Config(oci_version="1.3.0", vm=vm), Size(2, 256)) == Size(1, 101)
+    own = {"run.runv.memory_mib": "300"}
+    assert machine_size(Config(oci_version="1.3.0", vm=vm, annotations=own), Size(2, 256)) == Size(1, 300)
+    half = Config(oci_version="1.3.0", vm=Vm(hw_config=HwConfig(memory=100 << 20)))
+    assert machine_size(half, Size(2, 256)) == Size(2, 100)
+    with pytest.raises(ConfigError, match=r"\$\.vm\.hwConfig\.memory: the host has [0-9]+ MiB only"):
+        machine_size(Config(oci_version="1.3.0", vm=Vm(hw_config=HwConfig(memory=1 << 60))), Size(1, 256))

@@ -91,6 +91,8 @@ BAD: list[tuple[str, Any, str]] = [
     ("mounts.0", {"source": "x"}, "$.mounts[0]: "),
     ("mounts.1.options", "bind", "$.mounts[1].options: "),
     ("mounts.1", {"destination": "/x", "options": ["rbind"]}, "$.mounts[1].source: "),
+    ("mounts.1", {"destination": "/x", "source": "/", "options": ["rbind", "ridmap"]}, "$.mounts[1]: id-mapped mounts"),
+    ("mounts.1", {"destination": "/x", "source": "/", "options": ["bind"], "uidMappings": [{}]}, "$.mounts[1]: id-mapped mounts"),
     ("mounts", {}, "$.mounts: "),
     ("hostname", "h" * 65, "$.hostname must have at most 64 bytes"),
     ("hostname", "\u00e4" * 33, "$.hostname must have at most 64 bytes"),

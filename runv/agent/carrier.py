@@ -13,8 +13,11 @@ STREAM_PORT = 1025
 
 _ANSWER_MAX = 32
 _RETRY_S = 0.02
-# vsock's own connect time-out is 2 s, and the first connection to a fresh guest may be lost: so ours is short, and we try again.
-_VSOCK_CONNECT_S = 0.1
+# vsock's own connect time-out is 2 s, and the first connection to a fresh guest may be lost: so ours is short at first, and we try again.
+# Where host or guest is busy an answer takes longer than that, each time: so it grows with what was waited already.
+_VSOCK_CONNECT_MIN_S = 0.1
+_VSOCK_CONNECT_MAX_S = 2.0
+_VSOCK_CONNECT_SHARE = 0.25
 _NOT_YET = (errno.ECONNRESET, errno.ECONNREFUSED, errno.ENODEV, errno.EHOSTUNREACH)
 
 
@@ -39,10 +42,11 @@ class Carrier:
         return self._connect_bridge(port, deadline)
 
     def _connect_vsock(self, port: int, deadline: float, alive: Callable[[], bool]) -> socket.socket:
+        began = time.monotonic()
         while True:
             link = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
             try:
-                link.settimeout(_VSOCK_CONNECT_S)
+                link.settimeout(vsock_patience_s(time.monotonic() - began))
                 link.connect((self.cid, port))
                 return link
             except OSError as error:
@@ -69,6 +73,11 @@ class Carrier:
             link.close()
             raise
         return link
+
+
+def vsock_patience_s(waited_s: float) -> float:
+    """How long to wait for an answer to one connection request, ``waited_s`` after the first one."""
+    return min(max(_VSOCK_CONNECT_MIN_S, waited_s * _VSOCK_CONNECT_SHARE), _VSOCK_CONNECT_MAX_S)
 
 
 def _read_answer(link: socket.socket) -> None:

@@ -3,6 +3,7 @@
 # Make the folders of Python packages, once for each list of requirements and interpreter.
 #
 #   python-env.sh venv                 a virtual environment with the dependencies and the tools of development
+#   python-env.sh bench                one with the dependencies and what the benchmarks draw with
 #   python-env.sh deps                 a folder with the dependencies alone: what is installed beside runv
 #   python-env.sh --print-path KIND    only say where it is
 set -eu
@@ -18,9 +19,9 @@ if [ "${1-}" = --print-path ]; then
 fi
 kind=${1-}
 case $kind in
-    venv | deps) ;;
+    venv | bench | deps) ;;
     *)
-        echo "usage: $0 [--print-path] venv|deps" >&2
+        echo "usage: $0 [--print-path] venv|bench|deps" >&2
         exit 2
         ;;
 esac
@@ -32,8 +33,9 @@ import tomllib
 with open(sys.argv[1], "rb") as file:
     project = tomllib.load(file)["project"]
 print(*project["dependencies"], sep="\n")
-if sys.argv[2] == "venv":
-    print(*project["optional-dependencies"]["dev"], sep="\n")
+extra = {"venv": "dev", "bench": "bench"}.get(sys.argv[2])
+if extra:
+    print(*project["optional-dependencies"][extra], sep="\n")
 PYTHON
 )
 version=$("$python" -VV)
@@ -55,6 +57,10 @@ pip_install() {
 make_venv() {
     "$python" -m venv "$folder"
     pip_install "$folder"
+}
+
+make_bench() {
+    make_venv
 }
 
 make_deps() {
@@ -80,6 +86,7 @@ trap 'exit 130' HUP INT TERM
 printf '%s\n' "$requirements" >"$list"
 case $kind in
     venv) echo "setup: installing Python packages for development into $folder" ;;
+    bench) echo "setup: installing Python packages for the benchmarks into $folder" ;;
     deps) echo "setup: installing Python packages into $folder" ;;
 esac
 "make_$kind"

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""runv and its peers, driven by their command lines on one bundle."""
+
+import itertools
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from bench.timing import BenchError
+
+_BUSYBOX = Path("/bin/busybox")
+_APPLETS = ("true", "sleep", "sh", "cat", "dd")
+_TIMEOUT_S = 120
+_numbers = itertools.count()
+
+
+class Runtime:
+    """One OCI runtime with a state root of its own below ``folder``; ``more`` goes into its environment."""
+
+    def __init__(self, name: str, program: str, folder: Path, more: dict[str, str] | None = None) -> None:
+        self.name = name
+        self.program = program
+        self.root = folder / f"root-{name}"
+        self._env = {**os.environ, **(more or {})}
+
+    def run(self, *args: str, **options: Any) -> subprocess.CompletedProcess[bytes]:
+        """One command.
+
+        :raise BenchError: it failed
+        """
+        argv = [self.program, "--root", str(self.root), *args]
+        streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} | options
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(argv, env=self._env, timeout=_TIMEOUT_S, check=False, **streams)
+        if done.returncode:
+            said = (done.stderr or b"").decode(errors="replace").strip()
+            raise BenchError(f"{' '.join(argv)} ended with {done.returncode}: {said}")
+        return done
+
+    def start(self, bundle: Path) -> str:
+        """A container that goes on; its id."""
+        identifier = new_id()
+        self.run("run", "--detach", "--bundle", str(bundle), identifier, stderr=subprocess.DEVNULL)
+        return identifier
+
+    def delete(self, identifier: str) -> None:
+        """Takes one away, whatever it does."""
+        self.run("delete", "--force", identifier)
+
+
+def new_id() -> str:
+    """An id that no other container of this run has."""
+    return f"bench-{os.getpid()}-{next(_numbers)}"
+
+
+def bundle(runc: str, folder: Path, *args: str) -> Path:
+    """A bundle that runs ``args``, of busybox, with what runc's ``spec`` writes: every runtime takes it."""
+    (folder / "rootfs/bin").mkdir(parents=True)
+    shutil.copy(_BUSYBOX, folder / "rootfs/bin/busybox")
+    for applet in _APPLETS:
+        (folder / "rootfs/bin" / applet).symlink_to("busybox")
+    subprocess.run([runc, "spec", "--bundle", str(folder)], check=True)
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    config["process"] |= {"terminal": False, "args": list(args)}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder

@@ -12,6 +12,7 @@
 #include "power.h"
 #include "procs.h"
 #include "setup.h"
+#include "stats.h"
 
 static struct process *find_process(struct agent *agent, const struct node *args, struct error *error)
 {
@@ -204,6 +205,7 @@ static const struct {
 	{ "resume", container_resume },
 	{ "update", op_update },
 	{ "oom", container_oom },
+	{ "stats", container_stats },
 	{ "delete", container_delete },
 	{ "sandbox", op_sandbox },
 	{ "shutdown", op_shutdown },

@@ -3,10 +3,11 @@
 Blocking sockets with deadlines: a command makes a handful of calls, one after the other, and asyncio's import alone costs more than they do.
 """
 
+import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from runv.agent.carrier import CONTROL_PORT, STREAM_PORT, Carrier
 from runv.errors import AgentError, AgentLostError, reason
@@ -27,7 +28,9 @@ _HEADER = 4
 class Agent:
     """A control connection on which ``hello`` was exchanged. ``claimed``: whether ours was the guest's first."""
 
-    def __init__(self, carrier: Carrier, secret: str, deadline: float, alive: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, carrier: Carrier, secret: str, deadline: float, alive: Callable[[], bool] = lambda: True
+    ) -> None:
         """Connects and says hello.
 
         :raise AgentLostError: no answer before ``deadline``
@@ -61,9 +64,32 @@ class Agent:
         :raise AgentError: the agent refused
         :raise AgentLostError: the connection ended, or ``timeout_s`` passed
         """
+        self.post(operation, arguments, timeout_s)
+        return self.take(timeout_s)
+
+    def post(self, operation: str, arguments: "Json", timeout_s: float = CALL_TIMEOUT_S) -> None:
+        """Half a call: the request. Its answer must be taken before the next one.
+
+        :raise AgentLostError: see ``call``
+        """
         self._last_id += 1
         request = {"id": self._last_id, "op": operation, "args": arguments}
-        answer = exchange(self._link, request, time.monotonic() + timeout_s)
+        with _as_lost():
+            _send(self._link, request, time.monotonic() + timeout_s)
+
+    def answered(self, timeout_s: float) -> bool:
+        """Whether the answer to what was posted, or the end of the connection, comes within ``timeout_s``."""
+        import select
+
+        return bool(select.select([self._link], [], [], timeout_s)[0])
+
+    def take(self, timeout_s: float = CALL_TIMEOUT_S) -> "Json":
+        """The other half: the answer.
+
+        :raise AgentError, AgentLostError: see ``call``
+        """
+        with _as_lost():
+            answer = _receive(self._link, time.monotonic() + timeout_s)
         result = answer.get("result")
         if answer.get("id") != self._last_id or not isinstance(result, dict):
             raise AgentLostError("the guest's agent broke the protocol")
@@ -106,22 +132,36 @@ class Agent:
 
 def exchange(link: socket.socket, frame: "Json", deadline: float) -> "Json":
     """Sends a frame and reads the next one; an error in it is raised."""
-    text = json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
-    if len(text) > FRAME_MAX:
-        raise AgentError("invalid", f"the configuration is too large for the guest's agent: {len(text)} bytes")
+    with _as_lost():
+        _send(link, frame, deadline)
+        return _receive(link, deadline)
+
+
+@contextlib.contextmanager
+def _as_lost() -> Iterator[None]:
     try:
-        link.settimeout(max(0.001, deadline - time.monotonic()))
-        link.sendall(len(text).to_bytes(_HEADER, "big") + text)
-        length = int.from_bytes(_read_exactly(link, _HEADER, deadline), "big")
-        if not 0 < length <= FRAME_MAX:
-            raise AgentLostError("the guest's agent broke the protocol")
-        answer = json.loads(_read_exactly(link, length, deadline))
+        yield
     except TimeoutError as error:
         raise AgentLostError("the guest's agent did not answer in time") from error
     except OSError as error:
         raise AgentLostError(f"the connection to the guest's agent ended: {reason(error)}") from error
     except ValueError as error:
         raise AgentLostError("the guest's agent broke the protocol") from error
+
+
+def _send(link: socket.socket, frame: "Json", deadline: float) -> None:
+    text = json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
+    if len(text) > FRAME_MAX:
+        raise AgentError("invalid", f"the configuration is too large for the guest's agent: {len(text)} bytes")
+    link.settimeout(max(0.001, deadline - time.monotonic()))
+    link.sendall(len(text).to_bytes(_HEADER, "big") + text)
+
+
+def _receive(link: socket.socket, deadline: float) -> "Json":
+    length = int.from_bytes(_read_exactly(link, _HEADER, deadline), "big")
+    if not 0 < length <= FRAME_MAX:
+        raise AgentLostError("the guest's agent broke the protocol")
+    answer = json.loads(_read_exactly(link, length, deadline))
     if not isinstance(answer, dict):
         raise AgentLostError("the guest's agent broke the protocol")
     if "error" in answer:

@@ -134,6 +134,21 @@ def _update(parsed: Parsed, log: Log) -> int:
     return 0
 
 
+def _events(parsed: Parsed, log: Log) -> int:
+    import json
+
+    from runv.cli.durations import seconds
+    from runv.sandbox import events
+
+    interval_s = seconds(parsed.text("interval") or "5s")
+    if interval_s <= 0:
+        raise UsageError("duration interval must be greater than 0")
+    container = _container(parsed)
+    for event in [events.once(container)] if parsed.on("stats") else events.stream(container, interval_s):
+        print(json.dumps(event), flush=True)
+    return 0
+
+
 def _state(parsed: Parsed, log: Log) -> int:
     from runv.cli.show import state
 
@@ -247,6 +262,7 @@ _COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
     "pause": _pause,
     "resume": _resume,
     "update": _update,
+    "events": _events,
     "list": _list,
     "ps": _ps,
     "spec": _spec,

@@ -85,6 +85,9 @@ COMMANDS = (
         Flag("memory-swap", "text", "memory and swap together; -1: no limit"), Flag("pids-limit", "text", "number of processes; -1: no limit"),
         Flag("l3-cache-schema", "text", "must be empty: Intel RDT does not reach into a machine"), Flag("mem-bw-schema", "text", "must be empty: Intel RDT does not reach into a machine"),
     ), details="Changes only what is given. A machine's own size does not change: more memory than it has is a promise that it cannot keep."),
+    Command("events", "print statistics and out-of-memory kills of a container as JSON, until it ends", "CONTAINER", 1, 1, (
+        Flag("interval", "text", "time between two statistics, as in 500ms or 1m30s (default: 5s)"), Flag("stats", "switch", "print the statistics once"),
+    ), details="What is counted is counted in the guest, in the container's cgroup there."),
     Command("list", "list containers", "", 0, 0, (_FORMAT, Flag("quiet", "switch", "ids only", "q"))),
     Command("ps", "show the processes of a container", "CONTAINER", 1, -1, (_FORMAT,), rest=True, details="The table shows the guest's processes; `--format json` the host's process ids that stand for them. Arguments after CONTAINER, meant for the host's ps, are accepted and not used."),
     Command("spec", "write a config.json to start from", "", 0, 0, (_BUNDLE, Flag("rootless", "switch", "accepted for runc's callers"))),

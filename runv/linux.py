@@ -10,6 +10,9 @@ MS_RDONLY = 1
 MS_NOSUID = 2
 MS_NODEV = 4
 MS_NOEXEC = 8
+MS_REMOUNT = 32
+MS_BIND = 4096
+MS_MOVE = 8192
 MS_REC = 0x4000
 MS_PRIVATE = 1 << 18
 MS_SLAVE = 1 << 19
@@ -21,10 +24,13 @@ AT_RECURSIVE = 0x8000
 OPEN_TREE_CLONE = 1
 OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
+MOVE_MOUNT_T_EMPTY_PATH = 0x40
+RESOLVE_IN_ROOT = 0x10
 
 # The same numbers on every architecture (system calls added since 5.2 share one table).
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_OPENAT2 = 437
 _SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 _NODES_MAX = 1024
 
@@ -102,16 +108,36 @@ def open_tree(path: str, *, recursive: bool) -> int:
     )
 
 
-def move_mount(tree_fd: int, target: str) -> None:
-    """move_mount(2): attaches what ``open_tree`` returned at ``target``."""
+def move_mount(tree_fd: int, target: "str | int") -> None:
+    """move_mount(2): attaches what ``open_tree`` returned at ``target``, a path or a descriptor."""
+    path, fd = (target, AT_FDCWD) if isinstance(target, str) else ("", target)
     _check(
         _libc.syscall(
             ctypes.c_long(_SYS_MOVE_MOUNT),
             ctypes.c_int(tree_fd),
             b"",
-            ctypes.c_int(AT_FDCWD),
-            os.fsencode(target),
-            ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH),
+            ctypes.c_int(fd),
+            os.fsencode(path),
+            ctypes.c_uint(MOVE_MOUNT_F_EMPTY_PATH | (0 if path else MOVE_MOUNT_T_EMPTY_PATH)),
         ),
-        target,
+        path or "move_mount",
+    )
+
+
+class _OpenHow(ctypes.Structure):
+    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
+
+
+def openat2(folder: int, path: str, flags: int, resolve: int) -> int:
+    """openat2(2)."""
+    how = _OpenHow(flags, 0, resolve)
+    return _check(
+        _libc.syscall(
+            ctypes.c_long(_SYS_OPENAT2),
+            ctypes.c_int(folder),
+            os.fsencode(path),
+            ctypes.byref(how),
+            ctypes.c_size_t(ctypes.sizeof(how)),
+        ),
+        path,
     )

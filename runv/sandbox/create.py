@@ -11,7 +11,7 @@ from runv.files import locked_folder, write_atomic
 from runv.log import Log
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, hookpoints, join, network, relay, standin, wishes
+from runv.sandbox import boot, hookpoints, join, network, relay, standin, view, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import remove
@@ -150,11 +150,13 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
         groups=plan.groups,
         network=_network_of(plan),
         foreground_terminal=_foreground_terminal(plan),
+        own_mounts=True,
     )
     agent = _enter_sandbox(container, sandbox, plan, standing.identity, log)
     try:
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
         terminal = _create_in_guest(container, sandbox, agent, plan, mounts)
+        view.show(standing.identity, config, _binds(plan), container.folder)
         _attach(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
     finally:
         agent.close()

@@ -31,10 +31,18 @@ class Standin(NamedTuple):
 
 
 def start(
-    program: str, label: str, *, pid_file: str, groups: list[str], network: str, foreground_terminal: bool
+    program: str,
+    label: str,
+    *,
+    pid_file: str,
+    groups: list[str],
+    network: str,
+    foreground_terminal: bool,
+    own_mounts: bool = False,
 ) -> Standin:
     """Starts a stand-in with our own stdio.
 
+    :param own_mounts: whether it gets a mount namespace of its own (``runv.sandbox.view``), a copy of ours that follows it
     :param network: path of the network namespace it joins; empty for a new one
     :raise HostError: it could not be started
     """
@@ -46,6 +54,9 @@ def start(
             linux.join(network, linux.CLONE_NEWNET)
         else:
             linux.unshare(linux.CLONE_NEWNET)
+        if own_mounts:
+            linux.unshare(linux.CLONE_NEWNS)
+            linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
 
     try:
         identity = spawn(

@@ -1,4 +1,4 @@
-"""Changing a running QEMU's mount namespace: sharing more folders, and taking them away again."""
+"""Changing the mount namespace of a process that runs: sharing more folders with a QEMU, and taking them away again."""
 
 import os
 from collections.abc import Callable
@@ -20,7 +20,7 @@ def add_binds(qemu: Identity, share: str, binds: list[Bind]) -> None:
         trees = [(linux.open_tree(bind.source, recursive=bind.recursive), bind) for bind in binds]
     except OSError as error:
         raise HostError(f"share {error.filename}", error) from error
-    _inside(qemu, lambda: attach(trees, share))
+    inside(qemu, lambda: attach(trees, share), "share")
     for tree, _ in trees:
         os.close(tree)
 
@@ -40,7 +40,7 @@ def remove_binds(qemu: Identity, share: str, container: str) -> None:
             os.rmdir(path)
         os.rmdir(folder)
 
-    _inside(qemu, remove)
+    inside(qemu, remove, "share")
 
 
 def _remove_bind(path: str) -> None:
@@ -51,12 +51,15 @@ def _remove_bind(path: str) -> None:
         os.unlink(path)
 
 
-def _inside(qemu: Identity, work: Callable[[], None]) -> None:
-    """Runs ``work`` in a child that has joined QEMU's mount namespace; its ``OSError`` becomes ours."""
+def inside(process: Identity, work: Callable[[], None], action: str) -> None:
+    """Runs ``work`` in a child that has joined the mount namespace of ``process``.
+
+    :raise HostError: it has ended; or the ``OSError`` that ``work`` raised, as a failure to ``action``
+    """
     try:
-        namespace = os.open(f"/proc/{qemu.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+        namespace = os.open(f"/proc/{process.pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise HostError("enter the sandbox: it has ended", error) from error
+        raise HostError(f"{action}: process {process.pid} has ended", error) from error
     report_read, report_write = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
@@ -77,4 +80,4 @@ def _inside(qemu: Identity, work: Callable[[], None]) -> None:
     if failure or status:
         number, _, what = failure.partition(" ")
         code = int(number or 5)
-        raise HostError(f"share {what}", OSError(code, os.strerror(code)))
+        raise HostError(f"{action} {what}", OSError(code, os.strerror(code)))

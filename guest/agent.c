@@ -9,6 +9,7 @@
 #include "conn.h"
 #include "container.h"
 #include "helper.h"
+#include "net.h"
 #include "power.h"
 #include "procs.h"
 #include "setup.h"
@@ -153,6 +154,16 @@ static int op_setup(struct agent *agent, const struct node *args, struct reply *
 	return helper_start(agent, setup_run, args, reply, error);
 }
 
+static int op_interfaces(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	return helper_start(agent, net_list, args, reply, error);
+}
+
+static int op_unplug(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	return helper_start(agent, net_unplug, args, reply, error);
+}
+
 static json_t *memory_json(void)
 {
 	unsigned long long total = 0, available = 0;
@@ -193,6 +204,8 @@ static const struct {
 	op_fn *fn;
 } ops[] = {
 	{ "setup", op_setup },
+	{ "interfaces", op_interfaces },
+	{ "unplug", op_unplug },
 	{ "create", container_create },
 	{ "exec", container_exec },
 	{ "start", op_start },

@@ -18,7 +18,7 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "listen.h"
-#include "setup.h"
+#include "net.h"
 #include "signals.h"
 
 struct options {

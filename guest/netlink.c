@@ -2,6 +2,7 @@
 #include "netlink.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -33,18 +34,36 @@ void *nl_begin(struct nl_request *request, uint16_t type, uint16_t flags, size_t
 	return NLMSG_DATA(&request->header);
 }
 
-void nl_attr(struct nl_request *request, unsigned short type, const void *data, size_t len)
+/* All that callers put in is bounded by its own type or by a limit of theirs, and less than fits: one that does not is a bug of ours. */
+void *nl_append(struct nl_request *request, const void *data, size_t len)
 {
 	size_t at = NLMSG_ALIGN(request->header.nlmsg_len);
-	struct rtattr *attr = (struct rtattr *)(void *)((char *)request + at);
 
-	/* Everything we put in is bounded by its own type: an address, a name, a number. */
-	if (at + RTA_SPACE(len) > sizeof(*request))
-		return;
-	attr->rta_type = type;
-	attr->rta_len = (unsigned short)RTA_LENGTH(len);
-	memcpy(RTA_DATA(attr), data, len);
-	request->header.nlmsg_len = (uint32_t)(at + RTA_SPACE(len));
+	if (at + NLMSG_ALIGN(len) > sizeof(*request))
+		abort();
+	memcpy((char *)request + at, data, len);
+	request->header.nlmsg_len = (uint32_t)(at + NLMSG_ALIGN(len));
+	return (char *)request + at;
+}
+
+void nl_attr(struct nl_request *request, unsigned short type, const void *data, size_t len)
+{
+	struct rtattr attr = { .rta_len = (unsigned short)RTA_LENGTH(len), .rta_type = type };
+
+	nl_append(request, &attr, sizeof(attr));
+	nl_append(request, data, len);
+}
+
+struct rtattr *nl_nest(struct nl_request *request, unsigned short type)
+{
+	struct rtattr attr = { .rta_type = type };
+
+	return nl_append(request, &attr, sizeof(attr));
+}
+
+void nl_nest_end(struct nl_request *request, struct rtattr *nest)
+{
+	nest->rta_len = (unsigned short)((char *)request + request->header.nlmsg_len - (char *)nest);
 }
 
 void nl_attr_u32(struct nl_request *request, unsigned short type, uint32_t value)

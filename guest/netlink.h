@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { NL_REQUEST_MAX = 1024 };
+enum { NL_REQUEST_MAX = 4096 };
 
 struct nl_request {
 	struct nlmsghdr header;
@@ -22,6 +22,11 @@ void *nl_begin(struct nl_request *request, uint16_t type, uint16_t flags, size_t
 void nl_attr(struct nl_request *request, unsigned short type, const void *data, size_t len);
 void nl_attr_u32(struct nl_request *request, unsigned short type, uint32_t value);
 void nl_attr_str(struct nl_request *request, unsigned short type, const char *value);
+/* What is added between the two lies inside the attribute. */
+struct rtattr *nl_nest(struct nl_request *request, unsigned short type);
+void nl_nest_end(struct nl_request *request, struct rtattr *nest);
+/* Adds bytes that are no attribute; returns where they are. */
+void *nl_append(struct nl_request *request, const void *data, size_t len);
 
 /* Sends it and waits for the acknowledgement: 0 or -errno. */
 int nl_talk(int fd, struct nl_request *request);

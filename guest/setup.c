@@ -15,6 +15,7 @@
 #include "cleanup.h"
 #include "inroot.h"
 #include "mount_options.h"
+#include "net.h"
 #include "sysctl.h"
 
 enum { ENTROPY_MAX = 512 };

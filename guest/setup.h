@@ -7,8 +7,4 @@
 
 int setup_run(const struct node *args, json_t **result, struct error *error);
 
-/* net.c */
-int net_setup(const struct node *args, struct error *error);
-int net_loopback(struct error *error);
-
 #endif

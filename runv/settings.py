@@ -12,18 +12,19 @@ CONFIG_PATH = "/etc/runv/config.toml"
 
 
 class Setting:
-    """One setting. ``default`` also gives its type (``str`` or ``int``); ``choices`` is empty when any value goes."""
+    """One setting. ``default`` also gives its type (``str`` or ``int``); ``choices`` is empty when any value goes, ``most`` is 0 when any number does."""
 
-    __slots__ = ("choices", "default", "help", "least", "name")
+    __slots__ = ("choices", "default", "help", "least", "most", "name")
 
     def __init__(
-        self, name: str, default: str | int, text: str, choices: tuple[str, ...] = (), least: int = 0
+        self, name: str, default: str | int, text: str, choices: tuple[str, ...] = (), least: int = 0, most: int = 0
     ) -> None:
         self.name = name
         self.default = default
         self.help = text
         self.choices = choices
         self.least = least
+        self.most = most
 
     @property
     def variable(self) -> str:
@@ -56,6 +57,7 @@ SETTINGS = (
     Setting("template_folder", "/dev/shm/runv-templates", "where such copies are kept; a tmpfs, and nobody else's"),
     Setting("vcpus", 1, "virtual CPUs of a sandbox, where its configuration does not ask for more", least=1),
     Setting("memory_mib", 256, "memory of a sandbox in MiB, where its configuration does not ask for more", least=48),
+    Setting("hotplug_ports", 4, "how many devices can be plugged into a running sandbox", most=16),
     Setting("boot_timeout_s", 60, "how long a guest may take until its agent answers, per try", least=1),
     Setting("standin", os.path.join(_libexec(), "runv-standin"), "the program that stands for a container process on the host"),
     Setting("relay", os.path.join(_libexec(), "runv-relay"), "the program that carries connections from inside to the host"),
@@ -142,4 +144,6 @@ def _number(setting: Setting, value: object, source: str) -> int:
         raise ConfigError(f"{source}: {setting.name} must be a whole number, not {value!r}")
     if int(text) < setting.least:
         raise ConfigError(f"{source}: {setting.name} must be at least {setting.least}, not {text}")
+    if setting.most and int(text) > setting.most:
+        raise ConfigError(f"{source}: {setting.name} must be at most {setting.most}, not {text}")
     return int(text)

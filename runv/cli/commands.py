@@ -37,7 +37,7 @@ def _absolute(path: str) -> str:
     return os.path.abspath(path) if path else ""
 
 
-def _create_options(parsed: Parsed, *, foreground: bool) -> "Options":
+def _create_options(parsed: Parsed, *, foreground: bool, starts: bool = False) -> "Options":
     from runv.sandbox.create import Options
 
     _refuse_descriptors(parsed)
@@ -47,6 +47,7 @@ def _create_options(parsed: Parsed, *, foreground: bool) -> "Options":
         console_socket=_absolute(parsed.text("console-socket")),
         foreground=foreground,
         systemd_cgroup=bool(parsed.globals["systemd-cgroup"]) or parsed.globals["cgroup-manager"] == "systemd",
+        starts=starts,
     )
 
 
@@ -73,7 +74,7 @@ def _run(parsed: Parsed, log: Log) -> int:
     from runv.sandbox import foreground
     from runv.sandbox.create import create
 
-    options = _create_options(parsed, foreground=not parsed.on("detach"))
+    options = _create_options(parsed, foreground=not parsed.on("detach"), starts=True)
     container = _container(parsed)
     with foreground.held_signals():
         process = create(container.root, container.id, options, settings.load(), log)

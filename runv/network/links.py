@@ -2,18 +2,9 @@
 
 from typing import Any, NamedTuple
 
-# The kernel makes these in every new namespace when their drivers are there. They are nobody's network.
-_FALLBACKS = frozenset(
-    {
-        "lo", "tunl0", "gre0", "gretap0", "erspan0", "ip_vti0", "sit0", "ip6tnl0", "ip6gre0", "ip6gretap0", "ip6erspan0", "ip6_vti0",
-    }
-)  # fmt: skip
-
-TAP_PREFIX = "runv-tap"
-
 
 class Link(NamedTuple):
-    """One network interface. ``addresses`` have their prefix lengths."""
+    """One network interface. ``addresses`` have their prefix lengths; ``kind`` is the kernel's word (``veth``), empty for a card."""
 
     ifindex: int
     name: str
@@ -21,18 +12,51 @@ class Link(NamedTuple):
     mtu: int
     up: bool
     addresses: tuple[str, ...] = ()
+    arp: bool = True
+    kind: str = ""
+
+
+class Hop(NamedTuple):
+    """One way out of several that a route has. ``weight``: 1 to 256."""
+
+    interface: str
+    gateway: str = ""
+    onlink: bool = False
+    weight: int = 1
 
 
 class Route(NamedTuple):
-    """One unicast route of the main table, with the names of docs/agent-protocol.md."""
+    """One route, with the names of docs/agent-protocol.md. ``type`` is not ``unicast`` where nothing is to get through (then there is no
+    interface); ``hops`` are there instead of an interface and a gateway where there are several."""
 
     destination: str
-    interface: str
+    interface: str = ""
     gateway: str = ""
     source: str = ""
     scope: int = 0
     metric: int = 0
     onlink: bool = False
+    type: str = "unicast"
+    table: int = 254
+    mtu: int = 0
+    advmss: int = 0
+    hops: tuple[Hop, ...] = ()
+
+
+class Rule(NamedTuple):
+    """One rule that says which table a packet's route is looked up in. Empty texts and zeros match everything."""
+
+    family: int
+    priority: int
+    type: str = "lookup"
+    table: int = 0
+    source: str = ""
+    destination: str = ""
+    input: str = ""
+    output: str = ""
+    mark: int = 0
+    mask: int = 0
+    inverted: bool = False
 
 
 class Neighbour(NamedTuple):
@@ -49,28 +73,22 @@ class Found(NamedTuple):
     links: tuple[Link, ...] = ()
     routes: tuple[Route, ...] = ()
     neighbours: tuple[Neighbour, ...] = ()
+    rules: tuple[Rule, ...] = ()
 
 
 def to_json(found: Found) -> dict[str, Any]:
     """``found`` as JSON can carry it."""
-    return {name: [entry._asdict() for entry in entries] for name, entries in found._asdict().items()}
+    data = {name: [entry._asdict() for entry in entries] for name, entries in found._asdict().items()}
+    for route in data["routes"]:
+        route["hops"] = [hop._asdict() for hop in route["hops"]]
+    return data
 
 
 def from_json(data: dict[str, Any]) -> Found:
     """What ``to_json`` made."""
     return Found(
         links=tuple(Link(**{**entry, "addresses": tuple(entry["addresses"])}) for entry in data["links"]),
-        routes=tuple(Route(**entry) for entry in data["routes"]),
+        routes=tuple(Route(**{**entry, "hops": tuple(Hop(**hop) for hop in entry["hops"])}) for entry in data["routes"]),
         neighbours=tuple(Neighbour(**entry) for entry in data["neighbours"]),
+        rules=tuple(Rule(**entry) for entry in data["rules"]),
     )
-
-
-def wanted(name: str) -> bool:
-    """Whether a link of this name can be an engine's."""
-    return name not in _FALLBACKS and not name.startswith(TAP_PREFIX)
-
-
-def names_in(net_dev: str) -> list[str]:
-    """The links that may be carried, from the text of /proc/PID/net/dev."""
-    names = [line.rpartition(":")[0].strip() for line in net_dev.splitlines() if ":" in line]
-    return [name for name in names if wanted(name)]

@@ -11,6 +11,9 @@ from runv.agent.client import Agent
 from runv.errors import AgentError, AgentLostError, BootError
 from runv.files import listen_unix, read_text
 from runv.log import Log
+from runv.network.names import tap_name
+from runv.network.plan import card_address
+from runv.network.wire import Card
 from runv.processes import spawn
 from runv.sandbox import origin as origins
 from runv.sandbox.connection import carrier_of
@@ -46,6 +49,7 @@ class Wanted(NamedTuple):
     virtiofsd: str
     vcpus: int
     memory_mib: int
+    hotplug_ports: int
     boot_timeout_s: int
     qemu_shim: str = ""  # empty for none
     templates: str = ""  # their folder; empty to do without
@@ -72,6 +76,7 @@ def settle(settings: Settings, size: Size) -> Wanted:
         virtiofsd=settings.text("virtiofsd"),
         vcpus=size.vcpus,
         memory_mib=size.memory_mib,
+        hotplug_ports=settings.number("hotplug_ports"),
         boot_timeout_s=settings.number("boot_timeout_s"),
         qemu_shim=choice.qemu_shim(settings, share),
         templates=settings.text("template_folder") if settings.text("template") == "auto" else "",
@@ -79,12 +84,12 @@ def settle(settings: Settings, size: Size) -> Wanted:
 
 
 class Host(NamedTuple):
-    """Where on the host the machine's processes are to sit. ``cards``: the taps they find there, with their cards' addresses.
+    """Where on the host the machine's processes are to sit, and the network cards it starts with.
     ``memory_policy``: set_mempolicy(2)'s mode and nodes for QEMU."""
 
     groups: list[str]
     netns_pid: int
-    cards: tuple[tuple[int, str], ...] = ()
+    cards: tuple[Card, ...] = ()
     memory_policy: tuple[int, set[int]] | None = None
 
 
@@ -186,9 +191,8 @@ def _start(
             opened += [transport.fd, near.detach()]
         sandbox.save(record)
         # Anew for each try: what a QEMU that ended has claimed is of no use to another.
-        vhosts = [host_devices.open_vhost_net() for _ in host.cards]
-        opened[:0] = [fd for fd in vhosts if fd >= 0]
-        nics = tuple(Nic(fd, mac, vhost) for (fd, mac), vhost in zip(host.cards, vhosts, strict=True))
+        nics = tuple(nic_of(card) for card in host.cards)
+        opened[:0] = [fd for nic in nics for fd in nic.vhost_fds]
         machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics)
         origin = origins.choose(machine, wanted.templates)
         try:
@@ -273,6 +277,7 @@ def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_f
         shares=(Share(TAG, sandbox.path("share"), wanted.share, socket_path),),
         qmp_fd=qmp_fd,
         console_fd=console_fd,
+        ports=wanted.hotplug_ports,
     )
 
 
@@ -286,6 +291,13 @@ def _start_bridge(sandbox: SandboxFolder, program: str, link: int, null: int) ->
             keep=[link, fd],
             pid_file=sandbox.path("bridge.pid"),
         )
+
+
+def nic_of(card: Card) -> Nic:
+    """A card as QEMU is to have it, with vhost-net for each of its queues; without where the host's kernel has none, and QEMU carries the
+    packets. Those descriptors are the caller's to close."""
+    vhosts = [host_devices.open_vhost_net() for _ in card.fds]
+    return Nic(tap_name(card.number), card.fds, card_address(card.number), tuple(fd for fd in vhosts if fd >= 0))
 
 
 def _first_connection(sandbox: SandboxFolder, record: SandboxRecord, deadline: float) -> Agent:

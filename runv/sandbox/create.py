@@ -26,13 +26,14 @@ _GUEST_SHARE_OPTIONS = {"9p": ["msize=512000", "cache=mmap", "posixacl"], "virti
 
 
 class Options(NamedTuple):
-    """The flags of ``create`` and ``run`` that matter here. Paths are absolute or empty."""
+    """The flags of ``create`` and ``run`` that matter here. Paths are absolute or empty. ``starts``: the start follows at once."""
 
     bundle: str
     pid_file: str = ""
     console_socket: str = ""
     foreground: bool = False
     systemd_cgroup: bool = False
+    starts: bool = False
 
 
 class _Plan(NamedTuple):
@@ -215,7 +216,8 @@ def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, pr
         write_atomic(sandbox.path("members", container.id), "")
         # Engines fill the namespace before they call us, or from a hook: what is there after the hooks the machine starts with.
         hookpoints.at_creation(container, plan.document.config, process.pid)
-        wiring = network.bring_in(sandbox, process.pid, plan.network)
+        spare = not plan.options.starts
+        wiring = network.bring_in(sandbox, process.pid, plan.network, plan.wanted.vcpus, spare=spare)
         try:
             return _boot(container, sandbox, plan, process, wiring, log)
         finally:

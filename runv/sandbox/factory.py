@@ -8,6 +8,7 @@ from runv.errors import ConfigError, RunvError
 from runv.files import locked_folder
 from runv.log import Log
 from runv.network import plan, taps
+from runv.network.wire import Card, Wiring
 from runv.sandbox import boot
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import end_sandbox
@@ -40,7 +41,8 @@ def make(root: str, settings: Settings, nics: int, log: Log) -> Template:
     template.make_folder(wanted.templates)
     make_root(root)
     linux.unshare(linux.CLONE_NEWNET)
-    cards = tuple((taps.open_tap(number)[0], plan.card_address(number)) for number in range(nics))
+    queues = plan.queues(wanted.vcpus)
+    cards = tuple(Card(number, fds=tuple(taps.open_tap(number, queues))) for number in range(nics))
     sandbox = SandboxFolder(root, secrets.token_hex(6))
     for folder in (sandbox.folder, sandbox.path("members"), sandbox.path("share")):
         os.mkdir(folder, 0o700)
@@ -49,8 +51,7 @@ def make(root: str, settings: Settings, nics: int, log: Log) -> Template:
             return _boot(sandbox, wanted, boot.Host([], os.getpid(), cards), log)
         finally:
             end_sandbox(sandbox)
-            for fd, _ in cards:
-                os.close(fd)
+            Wiring(cards).close()
 
 
 def _boot(sandbox: SandboxFolder, wanted: boot.Wanted, host: boot.Host, log: Log) -> Template:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 from runv.agent.client import CALL_TIMEOUT_S
 from runv.errors import AgentError, AgentLostError, NotFoundError, RunvError, StateError, VmError
-from runv.files import locked_folder
+from runv.files import locked_folder, read_text
 from runv.log import Log
+from runv.network.names import names_in
 from runv.processes import Identity, kill_and_wait
 from runv.sandbox import hookpoints
 from runv.sandbox.connection import connect
@@ -19,6 +20,8 @@ from runv.state import CREATED, CREATING, PAUSED, RUNNING, STOPPED, Container, C
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from typing import Any
+
+    from runv.agent.client import Agent
 
 _KILL_TIMEOUT_S = 5.0
 _LOCK_PATIENCE_S = 0.2
@@ -43,7 +46,9 @@ def start(container: Container, log: Log) -> None:
         record.started = timestamp()
         container.save(record)
         try:
-            with connect(SandboxFolder(container.root, record.sandbox)) as agent:
+            sandbox = SandboxFolder(container.root, record.sandbox)
+            with connect(sandbox) as agent:
+                _bring_in_links(sandbox, agent)
                 timeout_s = hookpoints.start_timeout_s(container, CALL_TIMEOUT_S)
                 agent.call("start", {"container": container.id, "process": "init"}, timeout_s)
         except RunvError:
@@ -51,6 +56,17 @@ def start(container: Container, log: Log) -> None:
             container.save(record)
             raise
         hookpoints.after_start(container, record, pid, log)
+
+
+def _bring_in_links(sandbox: SandboxFolder, agent: "Agent") -> None:
+    """Docker fills the network namespace only between ``create`` and ``start``, and CNI's ``connect`` may come at any time: what is new goes
+    into the guest. With nothing new this costs a look into procfs."""
+    qemu = sandbox.process("qemu.pid")
+    names = names_in(read_text(f"/proc/{qemu.pid}/net/dev")) if qemu is not None else []
+    if names or os.path.exists(sandbox.path("network.json")):
+        from runv.sandbox import network
+
+        network.bring_more(sandbox, agent)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,9 @@ _TCG_BUFFER_MIB = 32
 # What QEMU keeps of the guest's console once it is up.
 CONSOLE_RING_BYTES = 65536
 
+# Ports that devices can be plugged into are called by this and a number.
+PORT_PREFIX = "port"
+
 # One console line from the kernel costs milliseconds on an emulated serial port: only what is wrong is shown.
 _KERNEL_WORDS = ("console=ttyS0", "quiet", "loglevel=4", "panic=-1", "reboot=t", "random.trust_cpu=on", "rootfstype=ramfs")
 
@@ -43,7 +46,8 @@ def qemu_arguments(machine: Machine) -> list[str]:
         "-chardev", f"socket,id=qmp,fd={machine.qmp_fd},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
         *_transport(machine),
         *[word for share in machine.shares for word in _share(share)],
-        *[word for number, nic in enumerate(machine.nics) for word in _nic(number, nic)],
+        *[word for nic in machine.nics for word in _nic(nic)],
+        *[word for number in range(machine.ports) for word in _port(number)],
         *_restore(machine),
     ]  # fmt: skip
 
@@ -122,10 +126,30 @@ def _share(share: Share) -> list[str]:
     return ["-fsdev", local, "-device", f"virtio-9p-pci,fsdev=fs-{share.tag},mount_tag={share.tag}"]
 
 
-def _nic(number: int, nic: Nic) -> list[str]:
-    vhost = f",vhost=on,vhostfd={nic.vhost_fd}" if nic.vhost_fd >= 0 else ""
-    # Nothing boots from it: without its ROM QEMU needs no file for it.
+def _nic(nic: Nic) -> list[str]:
+    vhost = f",vhost=on,vhostfds={_joined(nic.vhost_fds)}" if nic.vhost_fds else ""
+    queues = "".join(f",{name}={value}" for name, value in queue_options(nic).items())
+    # Nothing boots from it: without its ROM QEMU needs no file for it. No guest is moved to another host, and with announcements QEMU 7.2
+    # crashes when a clone's driver lets go of the card (it deletes a timer twice).
     return [
-        "-netdev", f"tap,id=net{number},fd={nic.fd}{vhost}",
-        "-device", f"virtio-net-pci,netdev=net{number},mac={nic.mac},romfile=",
+        "-netdev", f"tap,id={nic.name},fds={_joined(nic.fds)}{vhost}",
+        "-device", f"virtio-net-pci,id={card_name(nic.name)},netdev={nic.name},mac={nic.mac},romfile=,guest_announce=off{queues}",
     ]  # fmt: skip
+
+
+def card_name(netdev: str) -> str:
+    """What QEMU calls the card of a netdev."""
+    return f"card-{netdev}"
+
+
+def queue_options(nic: Nic) -> dict[str, str | int]:
+    """What a card of several pairs of queues is to be told: an interrupt for each, for the control queue and for changes of the configuration."""
+    return {"mq": "on", "vectors": 2 * len(nic.fds) + 2} if len(nic.fds) > 1 else {}
+
+
+def _joined(fds: tuple[int, ...]) -> str:
+    return ":".join(str(fd) for fd in fds)
+
+
+def _port(number: int) -> list[str]:
+    return ["-device", f"pcie-root-port,id={PORT_PREFIX}{number},chassis={number + 1},slot={number + 1}"]

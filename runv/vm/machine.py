@@ -21,11 +21,13 @@ class Transport(NamedTuple):
 
 
 class Nic(NamedTuple):
-    """A network card: the descriptor of its tap, and of vhost-net where the host's kernel is to carry the packets (else -1)."""
+    """A network card: the descriptors of its tap, one for each pair of queues, and as many of vhost-net where the host's kernel is to carry
+    the packets (else none). ``name`` is the netdev's in QEMU."""
 
-    fd: int
+    name: str
+    fds: tuple[int, ...]
     mac: str
-    vhost_fd: int = -1
+    vhost_fds: tuple[int, ...] = ()
 
 
 class Memory(NamedTuple):
@@ -62,6 +64,7 @@ class Machine(NamedTuple):
     qmp_fd: int
     console_fd: int
     nics: tuple[Nic, ...] = ()
+    ports: int = 0  # that devices can be plugged into later
     memory: Memory = Memory()
     restore: Restore | None = None
     shim: str = ""  # a library to load into QEMU

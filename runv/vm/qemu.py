@@ -48,7 +48,7 @@ def start(
         attach([(linux.open_tree(bind.source, recursive=bind.recursive), bind) for bind in binds], share)
 
     keep = [machine.transport.fd, machine.qmp_fd, machine.console_fd]
-    keep += [fd for nic in machine.nics for fd in (nic.fd, nic.vhost_fd) if fd >= 0]
+    keep += [fd for nic in machine.nics for fd in (*nic.fds, *nic.vhost_fds)]
     keep += [*(machine.restore or ()), *([] if machine.memory.fd < 0 else [machine.memory.fd])]
     return spawn(
         qemu_arguments(machine),

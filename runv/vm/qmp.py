@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from qemu.qmp import QMPClient, QMPError
 
@@ -12,6 +12,28 @@ from runv.vm.cmdline import CONSOLE_RING_BYTES
 
 TIMEOUT_S = 5.0
 _POLL_S = 0.001
+_T = TypeVar("_T")
+
+
+def session(path: str, what: str, work: Callable[[QMPClient], Awaitable[_T]]) -> _T:
+    """Runs ``work`` with a connection to the monitor at ``path``. ``what``: what it does, for the message when it fails.
+
+    :raise VmError: QEMU is gone, did not answer within ``TIMEOUT_S``, or refused
+    """
+
+    async def talk(address: str) -> _T:
+        client = QMPClient("runv")
+        await client.connect(address)
+        try:
+            return await work(client)
+        finally:
+            await client.disconnect()
+
+    try:
+        with short_path(path) as address:
+            return asyncio.run(asyncio.wait_for(talk(address), TIMEOUT_S))
+    except (QMPError, OSError, TimeoutError) as error:
+        raise VmError(f"cannot {what}: {error or 'QEMU does not answer'}") from error
 
 
 def command(path: str, name: str, arguments: dict[str, object] | None = None) -> Any:
@@ -19,7 +41,7 @@ def command(path: str, name: str, arguments: dict[str, object] | None = None) ->
 
     :raise VmError: QEMU is gone, did not answer within ``TIMEOUT_S``, or refused
     """
-    return _session(path, f"ask QEMU to {name}", lambda client: client.execute(name, arguments))
+    return session(path, f"ask QEMU to {name}", lambda client: client.execute(name, arguments))
 
 
 def bound_console(path: str) -> None:
@@ -27,7 +49,7 @@ def bound_console(path: str) -> None:
 
     :raise VmError: as of ``command``
     """
-    _session(path, "bound the guest's console", _bound_console)
+    session(path, "bound the guest's console", _bound_console)
 
 
 async def _bound_console(client: QMPClient) -> None:
@@ -53,7 +75,7 @@ def save_state(path: str, state_fd: int, then: Callable[[], None]) -> None:
         finally:
             await client.execute("cont")
 
-    _session(path, "save the machine's state", work)
+    session(path, "save the machine's state", work)
 
 
 async def _migrated(client: QMPClient) -> None:
@@ -65,19 +87,3 @@ async def _migrated(client: QMPClient) -> None:
         if status in ("failed", "cancelled"):
             raise VmError(f"cannot save the machine's state: {status}")
         await asyncio.sleep(_POLL_S)
-
-
-def _session(path: str, what: str, work: Callable[[QMPClient], Awaitable[Any]]) -> Any:
-    async def talk(address: str) -> Any:
-        client = QMPClient("runv")
-        await client.connect(address)
-        try:
-            return await work(client)
-        finally:
-            await client.disconnect()
-
-    try:
-        with short_path(path) as address:
-            return asyncio.run(asyncio.wait_for(talk(address), TIMEOUT_S))
-    except (QMPError, OSError, TimeoutError) as error:
-        raise VmError(f"cannot {what}: {error}") from error

@@ -21,7 +21,7 @@ from runv import VERSION
 from runv.errors import HostError
 from runv.files import read_text, remove_tree
 from runv.vm.cmdline import qemu_arguments
-from runv.vm.machine import Machine, Memory, Nic, Share, Transport
+from runv.vm.machine import Machine, Memory, Share, Transport
 
 # Each takes what a guest dirties in its boot, some 30 MiB of tmpfs. Those that were not used for longest make room.
 TEMPLATES_MAX = 12
@@ -63,7 +63,7 @@ def describe(machine: Machine) -> str:
         tsc_khz=min(machine.tsc_khz, 1),
         transport=Transport(machine.transport.kind, 0),
         shares=tuple(Share(share.tag, "", share.kind) for share in machine.shares),
-        nics=tuple(Nic(0, nic.mac, min(nic.vhost_fd, 0)) for nic in machine.nics),
+        nics=tuple(nic._replace(fds=(0,) * len(nic.fds), vhost_fds=(0,) * len(nic.vhost_fds)) for nic in machine.nics),
         qmp_fd=0,
         console_fd=0,
         memory=Memory(),

@@ -3,6 +3,7 @@
 import pytest
 
 from runv.vm.cmdline import kernel_command_line, qemu_arguments
+from runv.vm.hotplug import free_ports
 from runv.vm.machine import Machine, Memory, Nic, Restore, Share, Transport
 
 MACHINE = Machine(
@@ -102,10 +103,13 @@ def test_the_kernels_command_line(changes: dict[str, object], words: str) -> Non
 
 
 def test_cards() -> None:
-    nics = (Nic(11, "02:00:00:00:00:01"), Nic(12, "02:00:00:00:00:02", 13))
-    assert text(nics=nics).endswith(
-        " -netdev tap,id=net0,fd=11 -device virtio-net-pci,netdev=net0,mac=02:00:00:00:00:01,romfile="
-        " -netdev tap,id=net1,fd=12,vhost=on,vhostfd=13 -device virtio-net-pci,netdev=net1,mac=02:00:00:00:00:02,romfile="
+    one = Nic("tap0", (11,), "02:00:00:00:00:01")
+    two = Nic("tap1", (12, 13), "02:00:00:00:00:02", (14, 15))
+    assert text(nics=(one, two), ports=2).endswith(
+        " -netdev tap,id=tap0,fds=11 -device virtio-net-pci,id=card-tap0,netdev=tap0,mac=02:00:00:00:00:01,romfile=,guest_announce=off"
+        " -netdev tap,id=tap1,fds=12:13,vhost=on,vhostfds=14:15"
+        " -device virtio-net-pci,id=card-tap1,netdev=tap1,mac=02:00:00:00:00:02,romfile=,guest_announce=off,mq=on,vectors=6"
+        " -device pcie-root-port,id=port0,chassis=1,slot=1 -device pcie-root-port,id=port1,chassis=2,slot=2"
     )
 
 
@@ -120,3 +124,12 @@ def test_a_clone() -> None:
     assert found.endswith("-chardev socket,id=restore,fd=11 -mon chardev=restore,mode=control -incoming defer")
     assert "ringbuf,id=console" in found
     assert "fdset" not in found
+
+
+def test_free_ports() -> None:
+    def port(name: str, *devices: str) -> dict[str, object]:
+        bridge = {"devices": [{"qdev_id": device} for device in devices]} if devices else {}
+        return {"qdev_id": name, "pci_bridge": bridge}
+
+    bus = [{"qdev_id": ""}, {"qdev_id": "card-tap0"}, port("port1"), port("port0", "card-tap1"), port("port2")]
+    assert free_ports([{"bus": 0, "devices": bus}]) == ["port1", "port2"]

@@ -1,49 +1,86 @@
-"""What of a network namespace goes into the guest, and how its agent is told. Messages are as netlink's library gives them."""
+"""What of a network namespace goes into the guest, and how its agent is told. Messages are as the kernel gives them."""
 
 import json
 import os
 import socket
+import struct
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from runv.errors import HostError, RunvError
 from runv.network import look, netns, plan
-from runv.network.links import Found, Link, Neighbour, Route, from_json, names_in, to_json
+from runv.network.links import Found, Hop, Link, Neighbour, Route, Rule, from_json, to_json
+from runv.network.names import names_in
+from runv.network.netlink import attribute, attributes, number, text
 from runv.sandbox import network
 from runv.sandbox.layout import SandboxFolder
 
 MAC = "02:00:00:00:00:01"
-ETH0 = Link(3, "eth0", MAC, 1400, True, ("10.0.0.2/24", "fd00::2/64"))
+ETH0 = Link(3, "eth0", MAC, 1400, True, ("10.0.0.2/24", "fd00::2/64"), kind="veth")
+ETH1 = ETH0._replace(ifindex=4, name="eth1", mac="02:00:00:00:00:02", addresses=())
+V4, V6 = socket.AF_INET, socket.AF_INET6
+
+Members = dict[str, bytes | str | int | None]
 NET_DEV = """Inter-|   Receive                                                |  Transmit
  face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed
 """
 
 
-class Message(dict[str, Any]):
-    """Header fields in lower case are items; attributes are in upper case."""
-
-    def get_attr(self, name: str) -> Any:
-        return self.get(name)
+def ip(text: str) -> bytes:
+    return socket.inet_pton(V6 if ":" in text else V4, text)
 
 
-def link(**changes: Any) -> Message:
-    base = {"index": 3, "flags": 1, "ifi_type": 1, "IFLA_IFNAME": "eth0", "IFLA_ADDRESS": MAC, "IFLA_MTU": 1400}
-    return Message({**base, **changes})
+def link(hardware: int = 1, flags: int = 1, **changes: bytes | str | int | None) -> bytes:
+    """RTM_NEWLINK as of ``ETH0``."""
+    kind = attribute(1, "veth")
+    base: Members = {"_3": "eth0", "_1": bytes.fromhex(MAC.replace(":", "")), "_4": 1400, "_18": kind}
+    return struct.pack("=BxHiII", 0, hardware, 3, flags, 0) + packed(base | changes)
 
 
-def route(**changes: Any) -> Message:
-    base = {
-        "family": socket.AF_INET, "dst_len": 0, "table": 254, "type": 1, "proto": 3, "scope": 0, "flags": 0,
-        "RTA_OIF": 3, "RTA_GATEWAY": "10.0.0.1",
-    }  # fmt: skip
-    return Message({**base, **changes})
+def packed(members: Members) -> bytes:
+    """Attributes from ``{"_KIND": value}``."""
+    return b"".join(attribute(int(kind[1:]), value) for kind, value in members.items() if value is not None)
 
 
-def neighbour(**changes: Any) -> Message:
-    base = {"ifindex": 3, "state": 0x80, "flags": 0, "NDA_DST": "10.0.0.9", "NDA_LLADDR": MAC}
-    return Message({**base, **changes})
+def route(
+    *, family: int = V4, length: int = 0, table: int = 254, proto: int = 3, scope: int = 0, kind: int = 1, flags: int = 0,
+    **changes: bytes | str | int | None,
+) -> bytes:  # fmt: skip
+    """RTM_NEWROUTE: the default route, unless ``changes`` say otherwise."""
+    base: Members = {"_4": 3, "_5": ip("10.0.0.1")}
+    header = struct.pack("=BBBBBBBBI", family, length, 0, 0, table, proto, scope, kind, flags)
+    return header + packed(base | changes)
+
+
+def hop(index: int, gateway: str, flags: int = 0, weight: int = 1) -> bytes:
+    body = attribute(5, ip(gateway))
+    return struct.pack("=HBBi", 8 + len(body), flags, weight - 1, index) + body
+
+
+def neighbour(index: int = 3, state: int = 0x80, flags: int = 0, **changes: bytes | str | int | None) -> bytes:
+    base: Members = {"_1": ip("10.0.0.9"), "_2": bytes.fromhex(MAC.replace(":", ""))}
+    return struct.pack("=BxxxiHBB", V4, index, state, flags, 0) + packed(base | changes)
+
+
+def rule(
+    *, family: int = V4, to: int = 0, source: int = 0, tos: int = 0, action: int = 1, flags: int = 0, **changes: bytes | str | int | None
+) -> bytes:
+    base: Members = {"_6": 50, "_15": 100, "_14": 0xFFFFFFFF}
+    return struct.pack("=BBBBBBBBI", family, to, source, tos, 100, 0, 0, action, flags) + packed(base | changes)
+
+
+def test_attributes() -> None:
+    data = attribute(1, "eth0") + attribute(4, 1500) + attribute(0x8002, b"abc")
+    assert len(data) % 4 == 0
+    found = attributes(data)
+    assert (text(found.get(1)), number(found.get(4)), found[2]) == ("eth0", 1500, b"abc")
+    assert (text(found.get(9)), number(found.get(9), 7)) == ("", 7)
+
+
+@pytest.mark.parametrize("data", [b"", b"\x08", b"\x02\x00\x01\x00", b"\x09\x00\x01\x00abcd", b"\0" * 8])
+def test_attributes_that_are_cut_off(data: bytes) -> None:
+    assert attributes(data) == {}
 
 
 @pytest.mark.parametrize(
@@ -61,44 +98,47 @@ def test_names(names: list[str], wanted: list[str]) -> None:
 
 
 def test_a_link() -> None:
-    assert look.carried(link())
-    assert look.link_of(link(), ETH0.addresses) == ETH0
+    assert look.link_of(link()) == ETH0._replace(addresses=())
+    assert look.link_of(link(flags=0x80)) == ETH0._replace(addresses=(), up=False, arp=False)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"IFLA_IFNAME": "lo"},
-        {"IFLA_IFNAME": "gretap0"},
-        {"IFLA_IFNAME": "runv-tap0"},
-        {"ifi_type": 772},
-        {"IFLA_ADDRESS": None},
-        {"IFLA_ADDRESS": "00:00:00:00:00:00"},
-        {"IFLA_MASTER": 7},
+        {"_3": "lo"},
+        {"_3": "gretap0"},
+        {"_3": "runv-tap0"},
+        {"hardware": 772},
+        {"_1": None},
+        {"_1": bytes(6)},
+        {"_1": b"\x0a\0\0\1"},
+        {"_10": 7},
     ],
 )
-def test_links_that_stay(changes: dict[str, Any]) -> None:
-    assert not look.carried(link(**changes))
+def test_links_that_stay(changes: dict[str, int]) -> None:
+    assert look.link_of(link(**changes)) is None
 
 
 @pytest.mark.parametrize(
     ("family", "scope", "address", "wanted"),
     [
-        (socket.AF_INET, 0, "10.0.0.2", "10.0.0.2/24"),
-        (socket.AF_INET, 253, "169.254.1.1", "169.254.1.1/24"),
-        (socket.AF_INET, 254, "127.0.0.1", ""),
-        (socket.AF_INET6, 0, "fd00::2", "fd00::2/24"),
-        (socket.AF_INET6, 253, "fe80::2", ""),
+        (V4, 0, "10.0.0.2", "10.0.0.2/24"),
+        (V4, 253, "169.254.1.1", "169.254.1.1/24"),
+        (V4, 254, "127.0.0.1", ""),
+        (V6, 0, "fd00::2", "fd00::2/24"),
+        (V6, 253, "fe80::2", ""),
     ],
 )
 def test_addresses(family: int, scope: int, address: str, wanted: str) -> None:
-    message = Message({"family": family, "scope": scope, "prefixlen": 24, "IFA_ADDRESS": address})
-    assert look.address_of(message) == wanted
+    assert look.address_of(struct.pack("=BBBBI", family, 24, 0, scope, 3) + attribute(1, ip(address))) == wanted
 
 
 def test_the_address_of_a_peer_is_not_ours() -> None:
-    message = Message({"family": 2, "scope": 0, "prefixlen": 32, "IFA_ADDRESS": "10.0.0.1", "IFA_LOCAL": "10.0.0.2"})
-    assert look.address_of(message) == "10.0.0.2/32"
+    both = attribute(1, ip("10.0.0.1")) + attribute(2, ip("10.0.0.2"))
+    assert look.address_of(struct.pack("=BBBBI", V4, 32, 0, 0, 3) + both) == "10.0.0.2/32"
+
+
+HOPS = (Hop("eth0", "10.0.0.4"), Hop("eth1", "10.1.0.4", onlink=True, weight=5))
 
 
 @pytest.mark.parametrize(
@@ -107,79 +147,130 @@ def test_the_address_of_a_peer_is_not_ours() -> None:
         ({}, Route("0.0.0.0/0", "eth0", "10.0.0.1")),
         ({"flags": 4}, Route("0.0.0.0/0", "eth0", "10.0.0.1", onlink=True)),
         (
-            {"RTA_DST": "192.0.2.0", "dst_len": 24, "RTA_PRIORITY": 7, "RTA_PREFSRC": "10.0.0.2"},
+            {"_1": ip("192.0.2.0"), "length": 24, "_6": 7, "_7": ip("10.0.0.2")},
             Route("192.0.2.0/24", "eth0", "10.0.0.1", "10.0.0.2", metric=7),
         ),
         (
-            {"RTA_DST": "10.0.0.1", "dst_len": 32, "RTA_GATEWAY": None, "scope": 253, "proto": 2},
+            {"_1": ip("10.0.0.1"), "length": 32, "_5": None, "scope": 253, "proto": 2},
             Route("10.0.0.1/32", "eth0", scope=253),
         ),
-        ({"family": socket.AF_INET6, "RTA_GATEWAY": "fd00::1"}, Route("::/0", "eth0", "fd00::1")),
+        ({"family": V6, "_5": ip("fd00::1")}, Route("::/0", "eth0", "fd00::1")),
+        ({"_5": None, "_18": struct.pack("=H", V6) + ip("fe80::1")}, Route("0.0.0.0/0", "eth0", "fe80::1")),
+        ({"_15": 1000}, Route("0.0.0.0/0", "eth0", "10.0.0.1", table=1000)),
+        ({"_8": attribute(2, 1300) + attribute(8, 1200)}, Route("0.0.0.0/0", "eth0", "10.0.0.1", mtu=1300, advmss=1200)),
+        ({"kind": 6, "_4": None, "_5": None}, Route("0.0.0.0/0", type="blackhole")),
+        ({"kind": 7, "family": V6, "_4": 1, "_5": None}, Route("::/0", type="unreachable")),
         (
-            {"RTA_OIF": None, "RTA_GATEWAY": None, "RTA_MULTIPATH": [Message(oif=3, flags=0, RTA_GATEWAY="10.0.0.4")]},
-            Route("0.0.0.0/0", "eth0", "10.0.0.4"),
+            {"_4": None, "_5": None, "_9": hop(3, "10.0.0.4") + hop(4, "10.1.0.4", 4, 5)},
+            Route("0.0.0.0/0", hops=HOPS),
         ),
+        ({"_4": None, "_5": None, "_9": hop(3, "10.0.0.4") + hop(9, "10.9.0.4")}, Route("0.0.0.0/0", "eth0", "10.0.0.4")),
     ],
 )
-def test_routes(changes: dict[str, Any], wanted: Route) -> None:
-    assert look.route_of(route(**changes), {3: ETH0}) == wanted
+def test_routes(changes: dict[str, int], wanted: Route) -> None:
+    assert look.route_of(route(**changes), {3: ETH0, 4: ETH1}) == wanted
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"RTA_OIF": 1},
-        {"RTA_OIF": None},
-        {"type": 6},
+        {"_4": 1},
+        {"_4": None},
+        {"kind": 2},
         {"table": 255},
-        {"RTA_TABLE": 1000},
+        {"_15": 255},
         {"flags": 0x200},
-        {"RTA_VIA": {"family": 10, "addr": "fe80::1"}},
-        {"proto": 2, "RTA_DST": "10.0.0.0", "dst_len": 24},
-        {"proto": 2, "family": socket.AF_INET6, "RTA_DST": "fd00::", "dst_len": 64},
-        {"proto": 2, "family": socket.AF_INET6, "RTA_DST": "fe80::", "dst_len": 64},
-        {"proto": 2, "family": socket.AF_INET6, "RTA_DST": "ff00::", "dst_len": 8},
+        {"proto": 2, "_1": ip("10.0.0.0"), "length": 24},
+        {"proto": 2, "family": V6, "_5": None, "_1": ip("fd00::"), "length": 64},
+        {"proto": 2, "family": V6, "_5": None, "_1": ip("fe80::"), "length": 64},
+        {"proto": 2, "family": V6, "_5": None, "_1": ip("ff00::"), "length": 8},
+        {"proto": 2, "kind": 7, "family": V6, "_4": 1, "_5": None},
     ],
 )
-def test_routes_that_stay(changes: dict[str, Any]) -> None:
+def test_routes_that_stay(changes: dict[str, int]) -> None:
     assert look.route_of(route(**changes), {3: ETH0}) is None
 
 
 def test_neighbours() -> None:
     assert look.neighbour_of(neighbour(), {3: ETH0}) == Neighbour("eth0", "10.0.0.9", MAC)
-    for changes in ({"ifindex": 1}, {"state": 2}, {"flags": 8}, {"NDA_LLADDR": None}):
-        assert look.neighbour_of(neighbour(**changes), {3: ETH0}) is None
+    for message in (neighbour(1), neighbour(state=2), neighbour(flags=8), neighbour(_2=None)):
+        assert look.neighbour_of(message, {3: ETH0}) is None
 
 
-FOUND = Found((ETH0,), (Route("0.0.0.0/0", "eth0", "10.0.0.1"),), (Neighbour("eth0", "10.0.0.9", MAC),))
+def test_rules() -> None:
+    assert look.rule_of(rule()) == Rule(4, 50, table=100)
+    full = rule(source=24, to=8, flags=2, _1=ip("10.0.0.0"), _2=ip("192.0.2.0"), _3="eth0", _17="eth1", _10=3, _16=7)
+    assert look.rule_of(full) == Rule(
+        4, 50, "lookup", 100, "192.0.2.0/24", "10.0.0.0/8", "eth0", "eth1", 3, 7, inverted=True
+    )
+    assert look.rule_of(rule(family=V6, action=8)) == Rule(6, 50, "prohibit", 100)
+
+
+@pytest.mark.parametrize("changes", [{"_6": 0}, {"_6": 32766}, {"tos": 4}, {"action": 2}, {"_20": bytes(8)}, {"_14": 0}])
+def test_rules_that_stay(changes: dict[str, int]) -> None:
+    assert look.rule_of(rule(**changes)) is None
+
+
+FOUND = Found(
+    (ETH0, ETH1),
+    (Route("0.0.0.0/0", "eth0", "10.0.0.1"), Route("10.9.0.0/16", hops=HOPS), Route("10.8.0.0/16", type="blackhole")),
+    (Neighbour("eth0", "10.0.0.9", MAC),),
+    (Rule(4, 0, table=7),),
+)
 
 
 def test_what_is_found_survives_json() -> None:
     assert from_json(json.loads(json.dumps(to_json(FOUND)))) == FOUND
 
 
+DEFAULT = {"destination": "0.0.0.0/0", "interface": "eth0", "gateway": "10.0.0.1", "type": "unicast", "table": 254, "hops": []}
+BOTH = {
+    "destination": "10.9.0.0/16", "type": "unicast", "table": 254,
+    "hops": [
+        {"interface": "eth0", "gateway": "10.0.0.4", "weight": 1},
+        {"interface": "eth1", "gateway": "10.1.0.4", "onlink": True, "weight": 5},
+    ],
+}  # fmt: skip
+
+
 def test_setup() -> None:
-    interface = {
-        "mac": plan.card_address(0), "new_mac": MAC, "name": "eth0", "mtu": 1400, "up": True, "addresses": ["10.0.0.2/24", "fd00::2/64"],
-    }  # fmt: skip
-    default = {
-        "destination": "0.0.0.0/0", "interface": "eth0", "gateway": "10.0.0.1", "source": "", "scope": 0, "metric": 0,
-        "onlink": False,
-    }  # fmt: skip
-    assert plan.setup(FOUND) == {
-        "interfaces": [interface],
-        "routes": [default],
-        "neighbours": [{"interface": "eth0", "address": "10.0.0.9", "mac": MAC}],
-    }
-    assert plan.setup(Found()) == {}
+    told = plan.setup(FOUND, {"eth0": 10}, first=True)
+    assert told["interfaces"] == [
+        {
+            "card": "0a:72:75:6e:76:0a", "mac": MAC, "name": "eth0", "mtu": 1400, "up": True, "arp": True,
+            "addresses": ["10.0.0.2/24", "fd00::2/64"],
+        }
+    ]  # fmt: skip
+    assert told["routes"] == [
+        {name: value for name, value in DEFAULT.items() if value},
+        BOTH,
+        {"destination": "10.8.0.0/16", "type": "blackhole", "table": 254},
+    ]
+    assert told["rules"] == [{"family": 4, "priority": 0, "type": "lookup", "table": 7}]
+    assert told["neighbours"] == [{"interface": "eth0", "address": "10.0.0.9", "mac": MAC}]
 
 
-def test_how_many_links_a_guest_can_have() -> None:
-    plan.check(FOUND)
-    plan.check(Found((ETH0, ETH0._replace(name="twin"))))
-    many = tuple(ETH0._replace(mac=f"02:00:00:00:00:{number:02x}") for number in range(plan.MAX_LINKS + 1))
+def test_setup_of_one_link_more() -> None:
+    told = plan.setup(FOUND, {"eth1": 1}, first=False)
+    assert [entry["name"] for entry in told["interfaces"]] == ["eth1"]
+    assert told["routes"] == [BOTH]
+    assert told["neighbours"] == []
+    assert plan.setup(FOUND, {}, first=True) == {}
+
+
+def test_no_two_cards_have_one_address() -> None:
+    assert len({plan.card_address(number) for number in range(256)}) == 256
+
+
+@pytest.mark.parametrize(("vcpus", "queues"), [(0, 1), (1, 1), (2, 2), (64, 4)])
+def test_queues(vcpus: int, queues: int) -> None:
+    assert plan.queues(vcpus) == queues
+
+
+def test_too_many_links_are_refused() -> None:
+    plan.check(16)
     with pytest.raises(RunvError, match="at most 16"):
-        plan.check(Found(many))
+        plan.check(17)
 
 
 def test_work_in_a_child_hands_back_a_result_and_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,8 +320,8 @@ def sandbox(tmp_path: Path) -> SandboxFolder:
 
 def test_without_links_nothing_is_done(monkeypatch: pytest.MonkeyPatch, sandbox: SandboxFolder) -> None:
     monkeypatch.setattr("runv.sandbox.network.read_text", lambda path: NET_DEV + "    lo: 0 0\n")
-    monkeypatch.setattr("runv.network.wire.connect", lambda namespace: pytest.fail("looked at by netlink"))
-    assert network.bring_in(sandbox, os.getpid(), "/run/netns/given") == ((), {})
+    monkeypatch.setattr("runv.network.wire.connect", lambda *_: pytest.fail("looked at by netlink"))
+    assert network.bring_in(sandbox, os.getpid(), "/run/netns/given", 1, spare=False) == ((), {})
     assert os.listdir(sandbox.folder) == []
 
 

@@ -22,6 +22,7 @@ from .harness import (
     reap,
     runv_program,
 )
+from .network.nets import MAC, Net, ip
 
 _EVIDENCE = ("console.log", "state.json", "sandbox.json")
 _EVIDENCE_CHARS = 4000
@@ -125,3 +126,28 @@ def make_bundle(folder: Path) -> Callable[[], Bundle]:
 @pytest.fixture
 def bundle(make_bundle: Callable[[], Bundle]) -> Bundle:
     return make_bundle()
+
+
+@pytest.fixture
+def empty(nothing_left: None) -> Iterator[Net]:
+    """The pod's namespace has no link yet."""
+    net = Net()
+    try:
+        net.make(net.pod)
+        net.make(net.peer)
+        yield net
+    finally:
+        net.remove()
+
+
+@pytest.fixture
+def net(empty: Net) -> Net:
+    """The pod has eth0, with routes and a neighbour."""
+    empty.veth("eth0", 0, far="far", mac=MAC, mtu=1400)
+    pod = empty.pod
+    ip("-n", pod, "route", "add", "default", "via", "10.77.0.1")
+    ip("-n", pod, "-6", "route", "add", "default", "via", "fd00:77:0::1")
+    ip("-n", pod, "route", "add", "192.0.2.0/24", "via", "10.77.0.1", "metric", "7")
+    neighbour = ["10.77.0.9", "lladdr", "02:00:00:00:00:09", "dev", "eth0", "nud", "permanent"]
+    ip("-n", pod, "neighbour", "add", *neighbour)
+    return empty

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from .harness import Bundle, Runtime, wait_until
-from .test_network import in_namespace, ip
+from .network.nets import in_namespace, ip
 
 pytestmark = pytest.mark.vm
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from .harness import Bundle, Runtime
-from .test_network import Pair, in_namespace, pair  # noqa: F401 - pair is a fixture
+from .network.nets import Net, in_namespace
 
 pytestmark = pytest.mark.vm
 
@@ -73,9 +73,9 @@ def test_init_status_destroy(runv: Runtime, bundle: Bundle) -> None:
     assert runv.run("factory", "init", "--nics", "99").code == 1
 
 
-def test_clones_with_a_network(runv: Runtime, make_bundle: Callable[[], Bundle], pair: Pair) -> None:  # noqa: F811
+def test_clones_with_a_network(runv: Runtime, make_bundle: Callable[[], Bundle], net: Net) -> None:
     name = runv.run("factory", "init", "--nics", "1").ok().out.strip()
-    bundle = in_namespace(make_bundle(), pair.path).script("ip address show eth0; ping -c 1 -W 20 10.77.0.1")
+    bundle = in_namespace(make_bundle(), net.path).script("ip address show eth0; ping -c 1 -W 20 10.77.0.1")
     for _ in range(2):
         out, log = debug_run(runv, bundle)
         assert f"clone of template {name}" in log

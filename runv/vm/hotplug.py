@@ -1,0 +1,91 @@
+"""Network cards that come to a running machine, and go. QMP's library is imported only when one does."""
+
+from typing import TYPE_CHECKING, Any
+
+from runv.errors import VmError
+from runv.vm.cmdline import PORT_PREFIX, card_name, queue_options
+from runv.vm.machine import Nic
+
+if TYPE_CHECKING:
+    from qemu.qmp import QMPClient
+
+
+def vcpus(path: str) -> int:
+    """How many CPUs the machine has whose monitor is at ``path``.
+
+    :raise VmError: QEMU does not answer
+    """
+    from runv.vm import qmp
+
+    return len(qmp.command(path, "query-cpus-fast"))
+
+
+def plug_nic(path: str, nic: Nic) -> str:
+    """Plugs a card in; returns the port it sits in. QEMU gets copies of its descriptors.
+
+    :raise VmError: no port is free, or QEMU refused; nothing of it is left then
+    """
+    from runv.vm import qmp
+
+    return qmp.session(path, "plug in a network card", lambda client: _plug(client, nic))
+
+
+async def _plug(client: "QMPClient", nic: Nic) -> str:
+    from qemu.qmp import ExecuteError
+
+    buses: Any = await client.execute("query-pci")
+    ports = free_ports(buses)
+    if not ports:
+        raise VmError("cannot plug in a network card: every port is taken", hint="the setting hotplug_ports says how many a sandbox has")
+    fds = await _send(client, "tap", nic.fds)
+    netdev: dict[str, object] = {"type": "tap", "id": nic.name, "fds": fds}
+    if nic.vhost_fds:
+        netdev |= {"vhost": True, "vhostfds": await _send(client, "vhost", nic.vhost_fds)}
+    await client.execute("netdev_add", netdev)
+    device: dict[str, object] = {"driver": "virtio-net-pci", "id": card_name(nic.name), "netdev": nic.name, "mac": nic.mac, "romfile": "", "guest_announce": "off", "bus": ports[0]}
+    try:
+        await client.execute("device_add", device | queue_options(nic))
+    except ExecuteError:
+        await client.execute("netdev_del", {"id": nic.name})
+        raise
+    return ports[0]
+
+
+async def _send(client: "QMPClient", prefix: str, fds: tuple[int, ...]) -> str:
+    """Gives QEMU descriptors; returns what it calls them, as netdev_add wants it."""
+    names = [f"{prefix}{number}" for number in range(len(fds))]
+    for name, fd in zip(names, fds, strict=True):
+        client.send_fd_scm(fd)
+        await client.execute("getfd", {"fdname": name})
+    return ":".join(names)
+
+
+def free_ports(buses: list[dict[str, Any]]) -> list[str]:
+    """The ports that nothing is plugged into, from what query-pci says. Pure."""
+    devices = [device for bus in buses for device in bus["devices"]]
+    return sorted(
+        device["qdev_id"]
+        for device in devices
+        if device["qdev_id"].startswith(PORT_PREFIX) and not device.get("pci_bridge", {}).get("devices")
+    )
+
+
+def unplug_nic(path: str, name: str) -> None:
+    """Takes a card out, and with it its tap. A guest that still uses it loses its link at once and the card when it lets go.
+
+    :raise VmError: QEMU refused
+    """
+    from runv.vm import qmp
+
+    async def work(client: "QMPClient") -> None:
+        from qemu.qmp import ExecuteError
+
+        try:
+            await client.execute("device_del", {"id": card_name(name)})
+        except ExecuteError as error:
+            # Gone already, as the guest has let go of it; or it was there at boot, and stays without a link.
+            if error.error_class != "DeviceNotFound" and "hotplug" not in str(error):
+                raise
+        await client.execute("netdev_del", {"id": name})
+
+    qmp.session(path, "unplug a network card", work)

@@ -1,0 +1,81 @@
+"""Links that come when the machine runs already: Docker fills the namespace between create and start, CNI's connect later still."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from ..harness import Bundle, Runtime, qemu_of
+from .nets import MIB, Net, in_namespace, ip, may_ping
+
+pytestmark = pytest.mark.vm
+
+WHAT_IT_HAS = "ls /sys/class/net; ip -o -4 address show; ip route; ping -c1 -W5 10.77.0.1; nc fd00:77::1 8000 </dev/null | wc -c"
+
+
+def fill(net: Net) -> None:
+    net.veth("eth0", 0)
+    ip("-n", net.pod, "route", "add", "default", "via", "10.77.0.1")
+
+
+def test_links_between_create_and_start(runv: Runtime, bundle: Bundle, empty: Net) -> None:
+    """One takes the card that was kept for it, the others are plugged in."""
+    created = runv.create(in_namespace(bundle, empty.path).script(WHAT_IT_HAS + "; ping -c1 -W5 10.77.1.1; ping -c1 -W5 10.77.2.1"))
+    fill(empty)
+    empty.veth("eth1", 1)
+    empty.veth("eth2", 2)
+    with empty.server():
+        created.start()
+        assert created.wait() == 0
+    text = created.output().decode()
+    assert text.startswith("eth0\neth1\neth2\nlo\n"), text
+    for part in ("eth0    inet 10.77.0.2/24", "default via 10.77.0.1 dev eth0", str(MIB << 20)):
+        assert part in text
+    assert text.count(" 0% packet loss") == 3, text
+    created.delete()
+    assert empty.nothing_of_ours()
+
+
+def test_nothing_came(runv: Runtime, bundle: Bundle, empty: Net) -> None:
+    created = runv.start(in_namespace(bundle, empty.path).args("ls", "/sys/class/net"))
+    assert created.wait() == 0
+    assert created.output() == b"lo\n"
+    created.delete()
+    assert empty.nothing_of_ours()
+
+
+def test_a_link_more_than_at_create(runv: Runtime, bundle: Bundle, net: Net) -> None:
+    created = runv.create(in_namespace(bundle, net.path).script("ping -c1 -W5 10.77.0.1 && ping -c1 -W5 10.77.1.1"))
+    net.veth("eth1", 1)
+    assert created.start().wait() == 0, created.output()
+    created.delete()
+    assert net.nothing_of_ours()
+
+
+def test_in_a_namespace_of_its_own(runv: Runtime, bundle: Bundle, empty: Net) -> None:
+    """As Docker does it: it enters the namespace by the pid it was told."""
+    created = runv.create(may_ping(bundle).script("cat /sys/class/net/eth0/address; ping -c1 -W5 10.77.0.1"))
+    ip("-n", empty.peer, "link", "add", "far", "type", "veth", "peer", "name", "eth0", "netns", str(created.pid))
+    empty.configure(empty.peer, "far", 0, 1)
+    inside = ["nsenter", "-t", str(created.pid), "-n", "ip"]
+    for words in ("address add 10.77.0.2/24 dev eth0", "link set eth0 address 02:42:ac:11:00:02", "link set eth0 up"):
+        empty.inside(empty.peer, *inside, *words.split())
+    assert created.start().wait() == 0
+    assert created.output().startswith(b"02:42:ac:11:00:02\n")
+    created.delete()
+
+
+def test_more_links_than_ports(runv: Runtime, make_bundle: Callable[[], Bundle], net: Net) -> None:
+    """Nothing starts with half of its network, and what was tried is undone."""
+    created = runv.create(in_namespace(make_bundle(), net.path).script("ls /sys/class/net"))
+    for number in range(1, 6):
+        net.veth(f"eth{number}", number)
+    done = runv.run("start", created.id)
+    assert done.code != 0
+    assert "every port is taken" in done.err
+    assert created.status() == "created"
+    assert "ingress" not in net.in_pod("tc", "qdisc", "show", "dev", "eth1")
+    assert qemu_of(runv.root)
+    created.delete()
+    assert net.nothing_of_ours()

@@ -457,12 +457,17 @@ void mux_cancel(struct mux *mux, int fd)
 	}
 }
 
+bool mux_asked(struct mux *mux, uint32_t channel)
+{
+	const struct channel *ch = channel_find(mux, channel);
+
+	return ch != NULL && ch->state == ASKED;
+}
+
 int mux_answer(struct mux *mux, uint32_t channel, int fd)
 {
-	struct channel *ch = channel_find(mux, channel);
-
-	if (ch == NULL || ch->state != ASKED)
+	if (!mux_asked(mux, channel))
 		return -ENOENT;
-	answered(mux, ch, fd);
+	answered(mux, channel_find(mux, channel), fd);
 	return 0;
 }

@@ -51,5 +51,7 @@ void mux_cancel(struct mux *mux, int fd);
 
 /* The answer that accept owed: a descriptor as accept would have returned, or -errno. -ENOENT: nobody waits for it any more, and the caller keeps fd. */
 int mux_answer(struct mux *mux, uint32_t channel, int fd);
+/* Whether it is still owed. */
+bool mux_asked(struct mux *mux, uint32_t channel);
 
 #endif

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <sys/queue.h>
-#include <unistd.h>
 
 #include "mux.h"
 #include "relay_target.h"
@@ -56,14 +55,14 @@ static void waiting_free(struct waiting *waiting)
 static void try_again(struct loop *loop, struct timer *timer)
 {
 	struct waiting *waiting = container_of(timer, struct waiting, retry);
-	int fd = target_connect(loop, waiting->target);
+	struct mux *mux = waiting->relay->mux;
+	int fd = mux_asked(mux, waiting->channel) ? target_connect(loop, waiting->target) : -ECANCELED;
 
 	if (fd == -EAGAIN && now_ms() < waiting->deadline_ms) {
 		loop_arm(loop, timer, RETRY_MS, try_again);
 		return;
 	}
-	if (mux_answer(waiting->relay->mux, waiting->channel, fd) < 0 && fd >= 0)
-		close(fd);
+	(void)mux_answer(mux, waiting->channel, fd);
 	waiting_free(waiting);
 }
 

@@ -7,7 +7,8 @@ FUZZ_CFLAGS := $(filter-out -MMD -MP,$(BASE)) -iquote . -O1 -g -fsanitize=fuzzer
 FUZZ_frames := conn jsonget error wire loop
 FUZZ_oci    := mount_options caps identity program seccomp cgroup_limits jsonget error
 FUZZ_mux    := mux mux_channel wire loop
-FUZZ        := frames oci mux
+FUZZ_packets := packets wire loop
+FUZZ        := frames oci mux packets
 
 fuzz: $(addprefix $(O)/fuzz-,$(FUZZ))
 

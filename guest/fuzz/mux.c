@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Fuzzes the guest's end of the multiplexer with whatever comes over the link, while its channels talk and end. */
+/* Fuzzes the accepting end of the multiplexer with whatever comes over the link, while its channels talk and end. */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,6 +15,8 @@ struct guest {
 	struct mux *mux;
 	int peers[PEERS_MAX]; /* what the agent would have: the other ends of the channels */
 	size_t count;
+	uint32_t owed[PEERS_MAX]; /* channels that accept will answer later */
+	size_t owed_count;
 	bool down;
 };
 
@@ -24,6 +27,10 @@ static int accept_channel(void *arg, uint32_t port, uint32_t channel)
 	struct guest *guest = arg;
 	int pair[2];
 
+	if (port % 8 == 3 && guest->owed_count < PEERS_MAX) {
+		guest->owed[guest->owed_count++] = channel;
+		return -EINPROGRESS;
+	}
 	if (guest->count == PEERS_MAX || port == 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
 		return -111;
 	guest->peers[guest->count++] = pair[0];
@@ -36,6 +43,20 @@ static void link_down(void *arg, int error)
 
 	(void)error;
 	guest->down = true;
+}
+
+/* One that was owed an answer gets it, a refusal for each third. */
+static void answer_one(struct guest *guest, uint8_t choice)
+{
+	uint32_t channel;
+	int fd;
+
+	if (guest->owed_count == 0)
+		return;
+	channel = guest->owed[--guest->owed_count];
+	fd = choice % 3 ? accept_channel(guest, 1, channel) : -ECONNREFUSED;
+	if (mux_answer(guest->mux, channel, fd) < 0 && fd >= 0)
+		close(fd);
 }
 
 /* Each of them echoes, and one in three goes away. */
@@ -61,7 +82,7 @@ static void talk(struct guest *guest, uint8_t choice)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static const struct mux_ops ops = { .accept = accept_channel, .down = link_down };
-	struct guest guest = { .count = 0 };
+	struct guest guest = { .count = 0, .owed_count = 0 };
 	char scratch[65536];
 	int pair[2];
 	size_t piece;
@@ -81,6 +102,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		for (int i = 0; i < 3; i++)
 			(void)loop_once(&guest.loop, 0);
 		talk(&guest, data[at]);
+		if (data[at] % 4 == 1)
+			answer_one(&guest, data[at]);
 		while (recv(pair[1], scratch, sizeof(scratch), MSG_DONTWAIT) > 0)
 			;
 	}

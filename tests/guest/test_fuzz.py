@@ -65,10 +65,19 @@ def mux_seeds() -> Iterator[bytes]:
             mux_frame(2, i, 1024) + mux_frame(4, i, 100, b"x" * 100) + mux_frame(5, i, 100) for i in range(1, 5)
         )
         yield bytes([pieces]) + hello + talk + mux_frame(6, 1, 0) + mux_frame(7, 2, 0)
+        yield bytes([pieces]) + hello + b"".join(mux_frame(2, i, 3) for i in range(1, 9)) + mux_frame(7, 2, 0)
         yield bytes([pieces]) + hello + mux_frame(2, 1, 0) + hello + mux_frame(9, 9, 9) + hello
 
 
-SEEDS = {"frames": frame_seeds, "oci": oci_seeds, "mux": mux_seeds}
+def packet_seeds() -> Iterator[bytes]:
+    """Byte 0 of the target: bit 0 for sequenced packets, bit 1 whether what comes back is read, the rest the size of the pieces."""
+    packets = b"".join(struct.pack(">H", size) + b"\2" * size for size in (0, 1, 100, 4000, 65535 >> 3))
+    for first in (3, 255, 254, 253):
+        yield bytes([first]) + packets
+        yield bytes([first]) + packets + b"\5\6\7\5" * 100
+
+
+SEEDS = {"frames": frame_seeds, "oci": oci_seeds, "mux": mux_seeds, "packets": packet_seeds}
 
 
 @pytest.fixture(scope="session")

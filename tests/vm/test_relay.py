@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from .client import build_client
 from .harness import Bundle, Runtime, wait_until
 from .network.nets import in_namespace, ip
 
@@ -29,10 +30,7 @@ MIB = 1 << 20
 
 @pytest.fixture(scope="session")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    program = tmp_path_factory.mktemp("client") / "client"
-    source = Path(__file__).with_name("relay_client.c")
-    subprocess.run(["gcc", "-static", "-Os", "-Wall", "-Werror", "-o", program, source], check=True)
-    return program
+    return build_client(tmp_path_factory.mktemp("client"))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Starting a sandbox's machine and waiting until its agent answers: QEMU, the bridge, virtiofsd, in this order."""
 
 import os
-import secrets
 import socket
 import time
 from typing import NamedTuple
@@ -209,7 +208,7 @@ def _start(
 
 def _record(wanted: Wanted, container: str, transport: str, cid: int) -> SandboxRecord:
     return SandboxRecord(
-        secret=secrets.token_hex(32),
+        secret=os.urandom(32).hex(),
         transport=transport,
         cid=cid,
         container=container,

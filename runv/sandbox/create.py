@@ -1,7 +1,6 @@
 """Making a container: config.json and a bundle in, a created container out. What fails half-way is undone by ``remove``."""
 
 import os
-import secrets
 from typing import Any, NamedTuple
 
 from runv import OCI_VERSION, cgroups, limits, storage
@@ -185,7 +184,7 @@ def _save_config(container: Container, plan: _Plan) -> None:
 
 def _sandbox_for(container: Container, plan: _Plan) -> SandboxFolder:
     if plan.host is None:
-        return SandboxFolder(container.root, secrets.token_hex(6))
+        return SandboxFolder(container.root, os.urandom(6).hex())
     return SandboxFolder(container.root, plan.host.load().sandbox)
 
 
@@ -270,7 +269,7 @@ def _setup(plan: _Plan) -> dict[str, Any]:
         "target": storage.GUEST_SHARE,
         "options": _GUEST_SHARE_OPTIONS[plan.wanted.share],
     }
-    setup: dict[str, Any] = {"time_ns": time.time_ns(), "entropy": secrets.token_hex(64), "shares": [share]}
+    setup: dict[str, Any] = {"time_ns": time.time_ns(), "entropy": os.urandom(64).hex(), "shares": [share]}
     if plan.document.config.hostname:
         setup["hostname"] = plan.document.config.hostname
     return setup

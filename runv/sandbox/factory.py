@@ -1,7 +1,6 @@
 """Making templates before they are wanted: a machine without containers is booted, kept as a template, and ended."""
 
 import os
-import secrets
 
 from runv import linux
 from runv.errors import ConfigError, RunvError
@@ -43,7 +42,7 @@ def make(root: str, settings: Settings, nics: int, log: Log) -> Template:
     linux.unshare(linux.CLONE_NEWNET)
     queues = plan.queues(wanted.vcpus)
     cards = tuple(Card(number, fds=tuple(taps.open_tap(number, queues))) for number in range(nics))
-    sandbox = SandboxFolder(root, secrets.token_hex(6))
+    sandbox = SandboxFolder(root, os.urandom(6).hex())
     for folder in (sandbox.folder, sandbox.path("members"), sandbox.path("share")):
         os.mkdir(folder, 0o700)
     with locked_folder(sandbox.folder):

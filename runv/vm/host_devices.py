@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import secrets
 import struct
 
 from runv.errors import HostError, VmError
@@ -40,7 +39,8 @@ def claim_cid() -> tuple[int, int]:
     except OSError as error:
         raise HostError("open /dev/vhost-vsock", error, hint="set transport to serial or auto") from error
     for _ in range(_CID_TRIES):
-        cid = _CID_FIRST + secrets.randbelow(2**32 - 2 - _CID_FIRST)
+        # Not of the module secrets: its import takes longer than all of this.
+        cid = _CID_FIRST + int.from_bytes(os.urandom(8), "big") % (2**32 - 2 - _CID_FIRST)
         try:
             fcntl.ioctl(device, _VHOST_VSOCK_SET_GUEST_CID, struct.pack("Q", cid))
             return device, cid

@@ -12,7 +12,6 @@ A template comes into being by the renaming of its folder. One that is not as it
 import contextlib
 import json
 import os
-import secrets
 import stat
 import zlib
 from typing import Any, NamedTuple
@@ -138,7 +137,7 @@ def save(folder: str, machine: Machine, memory_fd: int, state_fd: int) -> Templa
     _make_room(folder)
     description = describe(machine)
     path = os.path.join(folder, _name(machine, description))
-    new = os.path.join(folder, f"{_HALF_MADE}{secrets.token_hex(4)}")
+    new = os.path.join(folder, f"{_HALF_MADE}{os.urandom(4).hex()}")
     try:
         os.mkdir(new, 0o700)
         _copy(memory_fd, os.path.join(new, _MEMORY))
@@ -231,7 +230,7 @@ def destroy(folder: str) -> int:
 
 def _remove(path: str) -> None:
     # Renamed first: nobody is to find half of it.
-    gone = os.path.join(os.path.dirname(path), f"{_HALF_MADE}{secrets.token_hex(4)}")
+    gone = os.path.join(os.path.dirname(path), f"{_HALF_MADE}{os.urandom(4).hex()}")
     with contextlib.suppress(OSError):
         os.rename(path, gone)
     remove_tree(gone)

@@ -19,6 +19,7 @@ def find_host(root: str, config: "Config") -> Container | None:
     """The container whose sandbox ``config`` joins; None when it brings its own.
 
     :raise NotFoundError: its annotations name a container that does not exist
+    :raise ConfigError: it joins namespaces of a container by their paths, but not its network
     """
     named = sandbox_of(config.annotations or {})
     if named:
@@ -30,7 +31,13 @@ def find_host(root: str, config: "Config") -> Container | None:
     if not paths:
         return None
     living = _living(root)
-    return next((found for path in paths if (found := _owner(path, living)) is not None), None)
+    joined = next((found for path in paths if (found := _owner(path, living)) is not None), None)
+    if joined is not None and not network_path(config):
+        raise ConfigError(
+            f"cannot join the namespaces of container {joined.id} with a network of one's own: a virtual machine has one",
+            hint="join its network as well (docker: add --network container:NAME)",
+        )
+    return joined
 
 
 def _living(root: str) -> dict[int, Container]:

@@ -191,8 +191,8 @@ def test_the_relay_and_its_container(
         (second.rootfs / "client").chmod(0o755)
         second.mount("/b.sock", f"{folder}/api.sock", "bind", "bind")
         for namespace in second.linux["namespaces"]:
-            if namespace["type"] == "ipc":
-                namespace["path"] = f"/proc/{first.pid}/ns/ipc"
+            if namespace["type"] in ("ipc", "network"):
+                namespace["path"] = f"/proc/{first.pid}/ns/{namespace['type'].removesuffix('work')}"
         joined = runv.start(second.args("sleep", "1000"))
         assert len(list((runv.root / "@sandboxes").iterdir())) == 1
         assert len(relays(runv)) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -58,8 +59,8 @@ def outside(namespaces: tuple[Netns, Netns]) -> Netns:
 
 @contextlib.contextmanager
 def _engine_folder() -> Iterator[Path]:
-    """Short, since sockets are made below."""
-    folder = Path(tempfile.mkdtemp(prefix="rve"))
+    """Short, since sockets are made below; named after us, since others may test beside us."""
+    folder = Path(tempfile.mkdtemp(prefix=f"rve{os.getpid()}-"))
     try:
         yield folder
     finally:

@@ -234,3 +234,19 @@ def test_live_restore(docker: Docker, number: signal.Signals) -> None:
     docker("stop", name)
     assert docker.inspect(name)["State"]["ExitCode"] == 4
     assert docker("logs", name).out.endswith("bye\n")
+
+
+def test_many_at_once(docker: Docker) -> None:
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda n: docker.run(IMAGE, "sh", "-c", f"echo {n}; exit {n}"), range(6)))
+    assert [(one.out, one.code) for one in done] == [(f"{n}\n", n) for n in range(6)]
+
+
+def test_the_processes_of_another_container(docker: Docker) -> None:
+    first = docker.sleeping("--name", "watched")
+    refused = docker.run("--pid", "container:watched", IMAGE, "true")
+    assert refused.code == 125 and "with a network of one's own" in refused.err
+    shared = ("--pid", "container:watched", "--network", "container:watched")
+    done = docker.run(*shared, IMAGE, "sh", "-c", "ps; kill -TERM 1").ok()
+    assert "echo ready" in done.out
+    assert docker("wait", first).out == "0\n"

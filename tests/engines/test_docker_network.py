@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.vm.harness import wait_until
@@ -82,3 +84,20 @@ def test_the_network_of_another_container(docker: Docker) -> None:
     # The machine stays as long as somebody is in it.
     docker("rm", "--force", second)
     assert docker.exec(first, "echo", "still").ok().out == "still\n"
+
+
+def test_many_bytes_both_ways(docker: Docker, outside: Netns) -> None:
+    data = os.urandom(4 << 20)
+    with server(outside, lambda _, asked: asked) as port:
+        script = f"nc {OUTSIDE_ADDRESS} {port}"
+        done = docker.run("-i", IMAGE, "sh", "-c", script, stdin=data).ok()
+    assert done.stdout == data
+
+
+def test_a_network_of_two_and_a_link_of_given_address(docker: Docker) -> None:
+    docker("network", "create", "--subnet", "10.98.0.0/24", "front")
+    docker("network", "create", "--internal", "--subnet", "10.97.0.0/24", "back")
+    name = docker("create", "--network", "front", "--mac-address", "02:42:0a:62:00:63", IMAGE, "ip", "addr").out.strip()
+    docker("network", "connect", "--ip", "10.97.0.5", "back", name)
+    seen = docker("start", "-a", name).out
+    assert "02:42:0a:62:00:63" in seen and "inet 10.98.0." in seen and "inet 10.97.0.5/24" in seen

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,8 @@ import pytest
 from .harness import runv_program
 
 TREE = Path(__file__).resolve().parents[2]
-DEADLINE_S = 100
+# It takes 20 s where nothing else runs.
+DEADLINE_S = 300
 TRIES = 2
 ENDED_BY_DEADLINE = 124  # the lab's own exit status for that
 # Everything there takes ten times as long; `make test-kvm` runs all of it.
@@ -45,8 +47,6 @@ def test_containers_under_kvm(transport: str, tmp_path: Path) -> None:
     for shown in (program.parents[1], Path(sys.prefix)):
         lab += ["--show", str(shown)]
     done = in_lab([*lab, "--env", f"RUNV_BIN={program}", "--", shutil.which("sh") or "/bin/sh", "-c", script])
-    if done.returncode == ENDED_BY_DEADLINE:
-        pytest.xfail(f"the lab stood still {TRIES} times: {done.stderr}")
     assert done.returncode == 0, done.stdout + done.stderr
     findings = json.loads((tmp_path / "check.json").read_text())["findings"]
     found = {entry["what"]: entry["value"] for entry in findings}
@@ -55,12 +55,13 @@ def test_containers_under_kvm(transport: str, tmp_path: Path) -> None:
 
 
 def in_lab(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs the lab. Now and then all of it stands still, without load, and the cause is not known yet: one that meets its
-    deadline is run again. Tests that fail in it are never."""
+    """Runs the lab. Without load all of it has been seen to stand still, for a reason that is not known: one that meets its deadline
+    is run once more, and what it accounts for is shown. Tests that fail in it are never run again, nor is a second one that stands still."""
     for _ in range(TRIES):
         done = subprocess.run(
-            command, cwd=TREE, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE_S + 60, check=False
+            command, cwd=TREE, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=DEADLINE_S + 120, check=False
         )
         if done.returncode != ENDED_BY_DEADLINE:
             break
+        warnings.warn(f"the lab stood still\n{done.stdout}\n{done.stderr}", stacklevel=2)
     return done

@@ -61,8 +61,10 @@ case ${1-} in
         put 0644 "$BUILD/initrd.img" "$to/share/runv/initrd.img"
         put 0644 "${KERNEL:?}" "$to/share/runv/vmlinux"
         put 0755 "$root/tools/launcher.py" "$to/bin/runv"
+        "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" install "$to/share"
         ;;
     uninstall)
+        "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" uninstall "$to/share"
         rm -f "$to/bin/runv"
         rm -rf "$lib/runv" "$lib/deps"
         rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-qemu-shim.so"

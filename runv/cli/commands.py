@@ -192,7 +192,9 @@ def _exec(parsed: Parsed, log: Log) -> int:
     with foreground.held_signals():
         terminal = options.foreground and process.terminal
         with foreground.raw_terminal(terminal):
-            started = execute(container, process, raw, options, settings.load(), ignore_paused=parsed.on("ignore-paused"))
+            started = execute(
+                container, process, raw, options, settings.load(), ignore_paused=parsed.on("ignore-paused")
+            )
             for sentence in in_process(process, "process"):
                 log.warning(sentence)
             if not options.foreground:
@@ -237,6 +239,19 @@ def _factory(parsed: Parsed, log: Log) -> int:
     return run(_root(parsed), parsed.arguments[0], parsed.number("nics"), _format(parsed), settings.load(), log)
 
 
+def _completion(parsed: Parsed, log: Log) -> int:
+    from runv.cli.completion import SHELLS, script
+
+    if parsed.arguments[0] not in SHELLS:
+        raise UsageError(
+            f"no completion for {parsed.arguments[0]}",
+            command="completion",
+            hint=f"there is one for {', '.join(SHELLS)}",
+        )
+    sys.stdout.write(script(parsed.arguments[0]))
+    return 0
+
+
 def _config(parsed: Parsed, log: Log) -> int:
     from runv import settings
     from runv.cli.report import show_settings
@@ -269,6 +284,7 @@ _COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
     "spec": _spec,
     "features": _features,
     "factory": _factory,
+    "completion": _completion,
     "config": _config,
     "check": _check,
 }

@@ -2,15 +2,10 @@
 
 import click
 
+from runv.cli.about import ABOUT, EXAMPLES
 from runv.cli.options import COMMANDS, GLOBAL, Command, Flag
 
 _WIDTH = 100
-_ABOUT = "runv runs OCI containers, each pod in a virtual machine with a kernel of its own. It is called as runc is."
-_EXAMPLES = """Examples:
-  runv spec                 write config.json; put a root file system beside it in ./rootfs
-  runv run demo             run it, in the foreground
-  runv exec demo ps         one more process in it
-  runv check                can this host do it, and how"""
 
 
 def print_help(name: str) -> None:
@@ -27,13 +22,13 @@ def print_help(name: str) -> None:
 def _write_program(formatter: click.HelpFormatter) -> None:
     formatter.write_usage("runv", "[OPTIONS] COMMAND [ARGUMENTS]")
     formatter.write_paragraph()
-    formatter.write_text(_ABOUT)
+    formatter.write_text(ABOUT)
     with formatter.section("Commands"):
         formatter.write_dl([(entry.name, entry.summary) for entry in COMMANDS])
     with formatter.section("Options"):
         formatter.write_dl([_row(flag) for flag in GLOBAL])
     formatter.write_paragraph()
-    formatter.write(_EXAMPLES + "\n")
+    formatter.write("Examples:\n" + "".join(f"  {line}\n" for line in EXAMPLES.splitlines()))
 
 
 def _write_command(formatter: click.HelpFormatter, command: Command) -> None:

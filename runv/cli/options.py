@@ -95,6 +95,7 @@ COMMANDS = (
     Command("factory", "make, list or remove templates: booted machines that sandboxes start as copies of", "init|list|status|destroy", 1, 1, (
         Flag("nics", "number", "with init: how many network cards the sandboxes have (default: none)"), _FORMAT,
     ), details="Templates are made when a sandbox of a new shape is started; `init` makes one before. `status` ends with 1 when there is none for a sandbox of the default size. Clones share memory with their template, so what one tenant's guest has in its caches another may time: set template to off where that matters."),
+    Command("completion", "print the completion script of a shell", "bash|zsh|fish", 1, 1, details="For this shell: `source <(runv completion bash)`. An installation brings all three where the shells look for them."),
     Command("config", "show runv's settings and where each comes from", "", 0, 0, (_FORMAT,)),
     Command("check", "say whether this host can run containers, and what will be used", "", 0, 0, (_FORMAT,)),
 )  # fmt: skip

@@ -10,6 +10,7 @@ from runv.errors import AgentError, AgentLostError, NotFoundError, RunvError, St
 from runv.files import locked_folder, read_text
 from runv.log import Log
 from runv.network.names import names_in
+from runv.network.resolver import kinds_at
 from runv.processes import Identity, kill_and_wait
 from runv.sandbox import hookpoints
 from runv.sandbox.connection import connect
@@ -49,6 +50,7 @@ def start(container: Container, log: Log) -> None:
             sandbox = SandboxFolder(container.root, record.sandbox)
             with connect(sandbox) as agent:
                 _bring_in_links(sandbox, agent)
+                _bring_in_resolver(sandbox, agent, record)
                 timeout_s = hookpoints.start_timeout_s(container, CALL_TIMEOUT_S)
                 agent.call("start", {"container": container.id, "process": "init"}, timeout_s)
         except RunvError:
@@ -67,6 +69,16 @@ def _bring_in_links(sandbox: SandboxFolder, agent: "Agent") -> None:
         from runv.sandbox import network
 
         network.bring_more(sandbox, agent)
+
+
+def _bring_in_resolver(sandbox: SandboxFolder, agent: "Agent", record: ContainerRecord) -> None:
+    """With the links comes Docker's resolver."""
+    relay, qemu = sandbox.process("relay.pid"), sandbox.process("qemu.pid")
+    if qemu is not None and (relay is None or not relay.alive()) and kinds_at(qemu.pid):
+        from runv import settings
+        from runv.sandbox.relay import carry_late_resolver
+
+        carry_late_resolver(agent, sandbox, record.groups, settings.load())
 
 
 @contextlib.contextmanager

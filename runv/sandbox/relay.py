@@ -5,19 +5,18 @@ namespace, and ends with the sandbox.
 """
 
 import os
-import socket
-import sys
 from typing import Any, NamedTuple
 
 from runv import cgroups, linux
 from runv.agent.client import Agent
 from runv.errors import HostError
-from runv.files import read_text
+from runv.files import locked_folder
+from runv.network import resolver
 from runv.processes import spawn
+from runv.sandbox.layout import SandboxFolder
+from runv.settings import Settings
 from runv.storage import Carried
-
-_RESOLVER = "127.0.0.11"
-_RESOLVER_PORT = 53
+from runv.vm import choice
 
 
 class Place(NamedTuple):
@@ -40,24 +39,27 @@ def carry(agent: Agent, carried: tuple[Carried, ...], place: Place) -> dict[int,
     return {entry.mount: path for entry, path in zip(carried, paths, strict=True)}
 
 
-def carry_resolver(agent: Agent, place: Place) -> bool:
-    """Starts the relay for a resolver of Docker's, if there is one in the namespace.
+def carry_resolver(agent: Agent, place: Place) -> None:
+    """Starts the relay for Docker's resolver, if there is one in the namespace.
 
     :raise RunvError: it could not be started
     """
-    kinds = [kind for kind in ("udp", "tcp") if _listens(read_text(f"/proc/{place.netns_pid}/net/{kind}"))]
-    if not kinds:
-        return False
-    # It listens on other ports than 53; rules that Docker has put into the namespace lead there from 53.
-    listeners = [{"type": kind, "address": _RESOLVER, "port": _RESOLVER_PORT} for kind in kinds]
-    _start(agent, listeners, [f"{kind}:{_RESOLVER}:{_RESOLVER_PORT}" for kind in kinds], place)
-    return True
+    kinds = resolver.kinds_at(place.netns_pid)
+    if kinds:
+        listeners = [{"type": kind, "address": resolver.ADDRESS, "port": resolver.PORT} for kind in kinds]
+        _start(agent, listeners, [f"{kind}:{resolver.ADDRESS}:{resolver.PORT}" for kind in kinds], place)
 
 
-def _listens(table: str) -> bool:
-    """Whether a table of procfs has a socket bound to the resolver's address. Pure."""
-    address = f"{int.from_bytes(socket.inet_aton(_RESOLVER), sys.byteorder):08X}:"
-    return any(fields[1].startswith(address) for line in table.splitlines()[1:] if len(fields := line.split()) > 1)
+def carry_late_resolver(agent: Agent, sandbox: SandboxFolder, groups: list[str], settings: Settings) -> None:
+    """The same for a sandbox that runs, unless it has that relay.
+
+    :raise RunvError: it could not be started
+    """
+    with locked_folder(sandbox.folder):
+        running, qemu = sandbox.process("relay.pid"), sandbox.process("qemu.pid")
+        if qemu is not None and (running is None or not running.alive()):
+            program = choice.artefact(settings, "relay")
+            carry_resolver(agent, Place(program, groups, qemu.pid, sandbox.path("relay.pid"), sandbox.name))
 
 
 def _start(agent: Agent, listeners: list[dict[str, Any]], targets: list[str], place: Place) -> list[str]:

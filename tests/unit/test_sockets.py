@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from runv import sockets, storage
-from runv.sandbox import relay
+from runv.network import resolver
 from runv.spec.config import Config, Mount, Root
 
 
@@ -160,4 +160,4 @@ HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrn
     ],
 )
 def test_a_resolver_of_dockers_is_seen(table: str, expected: bool) -> None:
-    assert relay._listens(table) is expected
+    assert resolver.listens(table) is expected

@@ -260,46 +260,68 @@ _TCP_QUERY = r"printf '\000\024\000\001\001\000\000\001\000\000\000\000\000\000\
 
 
 @pytest.fixture
-def docker_like(nothing_left: None) -> Iterator[str]:
-    """A network namespace with a resolver in it, as dockerd makes them; its name."""
+def namespace(nothing_left: None) -> Iterator[str]:
+    """An empty network namespace; its name."""
     name = f"rvdns{secrets.token_hex(3)}"
     ip("netns", "add", name)
     try:
         ip("-n", name, "link", "set", "lo", "up")
-        command = ["ip", "netns", "exec", name]
-        with subprocess.Popen([*command, sys.executable, "-c", _RESOLVER], stdout=subprocess.PIPE) as process:
-            try:
-                assert process.stdout is not None
-                ports = json.loads(process.stdout.readline())
-                for kind, port in zip(("udp", "tcp"), ports, strict=True):
-                    rule = f"-A OUTPUT -d 127.0.0.11/32 -p {kind} --dport 53 -j DNAT --to-destination 127.0.0.11:{port}"
-                    subprocess.run([*command, "iptables", "-t", "nat", *rule.split()], check=True, timeout=20)
-                yield name
-            finally:
-                process.kill()
+        yield name
     finally:
         subprocess.run(["ip", "netns", "delete", name], check=False, timeout=20)
 
 
-def test_dockers_resolver(runv: Runtime, bundle: Bundle, folder: Path, docker_like: str) -> None:
+@contextlib.contextmanager
+def resolver(namespace: str) -> Iterator[None]:
+    """A resolver in the namespace, and the rules that lead to it, as dockerd makes them."""
+    command = ["ip", "netns", "exec", namespace]
+    with subprocess.Popen([*command, sys.executable, "-c", _RESOLVER], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            ports = json.loads(process.stdout.readline())
+            for kind, port in zip(("udp", "tcp"), ports, strict=True):
+                rule = f"-A OUTPUT -d 127.0.0.11/32 -p {kind} --dport 53 -j DNAT --to-destination 127.0.0.11:{port}"
+                subprocess.run([*command, "iptables", "-t", "nat", *rule.split()], check=True, timeout=20)
+            yield
+        finally:
+            process.kill()
+
+
+def test_dockers_resolver(runv: Runtime, bundle: Bundle, folder: Path, namespace: str) -> None:
     text = "nameserver 127.0.0.11\noptions ndots:0\n"
     (folder / "resolv.conf").write_text(text)
     bundle.mount("/etc/resolv.conf", f"{folder}/resolv.conf", "bind", "rbind", "rprivate")
     (bundle.rootfs / "etc/resolv.conf").touch()
-    in_namespace(bundle, f"/run/netns/{docker_like}")
+    in_namespace(bundle, f"/run/netns/{namespace}")
     script = (
         "cat /etc/resolv.conf; nslookup db; ping -c1 -W1 db 2>&1 | head -1;"
         f"nslookup nonesuch 2>&1; {_TCP_QUERY};"
         # A resolver of the container's own finds the port free.
         "nc -l -p 53 & sleep 0.5; echo served | nc -w1 127.0.0.1 53; wait"
     )
-    output = runv.run_bundle(bundle.script(script)).out
+    with resolver(namespace):
+        output = runv.run_bundle(bundle.script(script)).out
     assert output.startswith(text)
     assert "10.99.0.1" in output, output
     assert "PING db (10.99.0.1)" in output
     assert "NXDOMAIN" in output
     assert "10  99   0   2" in output
     assert output.endswith("served\n")
+
+
+def test_a_resolver_that_comes_before_the_start(runv: Runtime, bundle: Bundle, namespace: str) -> None:
+    """As from Docker 26 on; and it serves whoever is in the sandbox until that ends."""
+    in_namespace(bundle, f"/run/netns/{namespace}")
+    created = runv.create(bundle.args("sleep", "1000"))
+    assert relays(runv) == []
+    with resolver(namespace):
+        created.start()
+        assert len(relays(runv)) == 1
+        assert "10.99.0.1" in created.exec("nslookup", "db", "127.0.0.11").ok().out
+    # With its resolver gone nobody answers, and all else goes on.
+    assert created.exec("timeout", "5", "nslookup", "db", "127.0.0.11").code != 0
+    assert len(relays(runv)) == 1
+    created.delete()
 
 
 def test_no_relay_where_none_is_needed(runv: Runtime, bundle: Bundle, folder: Path) -> None:

@@ -39,6 +39,9 @@ int cgroup_each_pid(int cgroup_fd, cgroup_pid_fn *fn, void *arg);
 /* cgroup_limits.c: OCI's linux.resources but for the devices */
 int cgroup_apply_limits(int cgroup_fd, const struct node *resources, struct error *error);
 
+/* delegate.c: makes it the process's own where the container may divide it; for one with a cgroup namespace of its own. */
+int cgroup_delegate(int cgroup_fd, const struct node *oci, bool user_namespace, struct error *error);
+
 /* device_filter.c: OCI's linux.resources.devices, as a BPF program on the cgroup */
 int device_filter_attach(int cgroup_fd, const struct node *resources, struct error *error);
 

@@ -228,7 +228,9 @@ static int start_init(struct container *container, const struct node *oci, const
 
 	if (opt_bool(spec, "terminal", &spawn.terminal, error) < 0 || opt_object(oci, "linux", &linux_node, error) < 0)
 		return -1;
-	if (namespaces_plan(container, &linux_node, &spawn, error) == 0 && make_cgroup(container, &linux_node, error) == 0) {
+	if (namespaces_plan(container, &linux_node, &spawn, error) == 0 && make_cgroup(container, &linux_node, error) == 0 &&
+	    (!(spawn.new_namespaces & CLONE_NEWCGROUP) ||
+	     cgroup_delegate(container->cgroup_fd, oci, container->namespaces & CLONE_NEWUSER, error) == 0)) {
 		spawn.cgroup_fd = container->cgroup_fd;
 		result = process_spawn(container, "init", spec, &spawn, reply, error);
 	}

@@ -232,7 +232,7 @@ static int export_filter(scmp_filter_ctx context, const struct node *seccomp, ui
 {
 	size_t len = 0;
 	cleanup_close int fd = export_code(context, &len, error);
-	struct sock_filter *code;
+	cleanup_free struct sock_filter *code = NULL;
 	int prelude;
 
 	if (fd < 0)
@@ -240,13 +240,14 @@ static int export_filter(scmp_filter_ctx context, const struct node *seccomp, ui
 	code = malloc(len + ENOSYS_MAX * sizeof(*code));
 	if (!code)
 		return error_sys(error, ENOMEM, "cannot make a seccomp filter");
-	program->filter.filter = code;
 	prelude = enosys_prelude(seccomp, action, code, error);
 	if (prelude < 0)
 		return -1;
 	if (pread(fd, code + prelude, len, 0) != (ssize_t)len)
 		return error_sys(error, EIO, "cannot read the seccomp filter");
 	program->filter.len = (unsigned short)((size_t)prelude + len / sizeof(*code));
+	program->filter.filter = code;
+	code = NULL;
 	return 0;
 }
 

@@ -177,6 +177,7 @@ class Linux(_Record):
     gid_mappings: list[Raw] | None = None
     time_offsets: Raw | None = None
     memory_policy: MemoryPolicy | None = None
+    net_devices: Raw | None = None
 
 
 class Hook(_Record):

@@ -17,10 +17,19 @@ def check_linux(linux: "Linux", name: str) -> None:
     _check_dependent(linux, name)
     if linux.intel_rdt is not None:
         raise ConfigError(f"{name}: $.linux.intelRdt cannot be honoured for a virtual machine's container")
+    if linux.net_devices:
+        raise ConfigError(
+            f"{name}: $.linux.netDevices cannot be honoured: a machine has the links of its network namespace",
+            hint="move them into the namespace that $.linux.namespaces names",
+        )
     if linux.resources is not None:
         _check_resources(linux.resources, name)
     if linux.memory_policy is not None:
         mode_and_nodes(linux.memory_policy)
+    for member, paths in (("maskedPaths", linux.masked_paths), ("readonlyPaths", linux.readonly_paths)):
+        for index, path in enumerate(paths or []):
+            if not path.startswith("/"):
+                raise ConfigError(f"{name}: $.linux.{member}[{index}] must be an absolute path, not {path!r}")
     _check_seccomp(linux.seccomp or {}, name)
 
 

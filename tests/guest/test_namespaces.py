@@ -161,6 +161,12 @@ class TestUser:
         assert done.text.split() == ["0", "100000", "65536", "0", "0", "0", "65534", "box"], done.stderr
         assert (guest.rootfs / "tmp/f").stat().st_uid == 100000
 
+    def test_its_root_owns_its_cgroup(self, guest: Guest) -> None:
+        oci = self.spec(guest, "stat -c %u /sys/fs/cgroup/cgroup.procs; mkdir /sys/fs/cgroup/sub && echo made")
+        oci["mounts"] = [mount | ({"options": ["rw"]} if mount["type"] == "cgroup" else {}) for mount in oci["mounts"]]
+        done = guest.run(oci)
+        assert done.text.split() == ["0", "made"], done.stderr
+
     def test_terminal(self, guest: Guest) -> None:
         guest.control.call("create", container="c", oci=self.spec(guest, "tty; echo > /dev/console", terminal=True))
         with guest.stream("c", "init", "tty") as tty:

@@ -11,6 +11,8 @@ from .client import AgentError, Json
 from .harness import DEFAULT_MOUNTS, Guest, oci_spec
 
 SHARE = "/run/runv/share"
+WRITABLE = [{**mount, "options": ["rw"]} if mount["type"] == "cgroup" else mount for mount in DEFAULT_MOUNTS]
+OWNERS = "cd /sys/fs/cgroup; stat -c %u . cgroup.procs cgroup.subtree_control cgroup.max.depth; mkdir sub && echo 0 > sub/cgroup.procs && echo moved"
 
 
 def bind(source: str, destination: str, *options: str) -> Json:
@@ -264,10 +266,18 @@ def test_cgroup_without_its_namespace(guest: Guest) -> None:
 
 def test_cgroup_is_readonly_or_not(guest: Guest) -> None:
     assert guest.shell("mkdir /sys/fs/cgroup/sub").result["exit"] != 0
-    writable = [{**mount, "options": ["rw"]} if mount["type"] == "cgroup" else mount for mount in DEFAULT_MOUNTS]
     oci = oci_spec("sh", "-c", "mkdir -p /sys/fs/cgroup/sub/deep && echo made")
-    oci["mounts"] = writable
+    oci["mounts"] = WRITABLE
     assert guest.run(oci).text == "made\n"
+
+
+def test_a_writable_cgroup_is_the_user_s(guest: Guest) -> None:
+    """The folder and what delegates, but no file with which a limit is set."""
+    oci = oci_spec("sh", "-c", OWNERS, user={"uid": 1000, "gid": 1000})
+    oci["mounts"] = WRITABLE
+    assert guest.run(oci).text.split() == ["1000", "1000", "1000", "0", "moved"]
+    oci["mounts"] = DEFAULT_MOUNTS
+    assert guest.run(oci).text.split() == ["0", "0", "0", "0"]
 
 
 def test_modes_of_new_mount_points(guest: Guest) -> None:

@@ -243,10 +243,11 @@ static int make_folder(struct outward *outward, struct error *error)
 
 	if (*outward->folder)
 		return 0;
-	if ((mkdir("/run/runv", 0755) < 0 && errno != EEXIST) || (mkdir(FOLDER, 0700) < 0 && errno != EEXIST))
+	if ((mkdir("/run/runv", 0755) < 0 && errno != EEXIST) || (mkdir(FOLDER, 0711) < 0 && errno != EEXIST))
 		return error_sys(error, errno, "cannot create %s", FOLDER);
 	memcpy(outward->folder, template, sizeof(template));
-	if (!mkdtemp(outward->folder)) {
+	/* Root of a container with a user namespace is to find the way to its own. */
+	if (!mkdtemp(outward->folder) || chmod(outward->folder, 0711) < 0) {
 		outward->folder[0] = '\0';
 		return error_sys(error, errno, "cannot create a folder in %s", FOLDER);
 	}
@@ -307,7 +308,7 @@ int listener_open(struct outward *outward, const struct node *entry, struct erro
 
 	if (type < 0)
 		return -1;
-	*listener = (struct listener){ .outward = outward, .type = (enum listener_type)type, .port = (uint32_t)outward->count, .redirect = { { -1, -1, -1 } } };
+	*listener = (struct listener){ .outward = outward, .type = (enum listener_type)type, .port = (uint32_t)outward->count, .redirect = REDIRECT_NONE };
 	TAILQ_INIT(&listener->flows);
 	listener->fd = socket(types[type].family, types[type].type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (listener->fd < 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from .client import PORT_STREAM, AgentError, Json, connect, encode, read_all, read_exactly, read_frame
-from .harness import Guest, wait_until
+from .harness import Guest, oci_spec, wait_until
 
 MIB = 1 << 20
 
@@ -151,6 +151,29 @@ def test_what_it_looks_like(guest: Guest, tmp_path: Path) -> None:
     ):
         status = os.stat(inside(guest, it.paths[0]))
         assert (status.st_mode & 0o7777, status.st_uid, status.st_gid) == (0o640, 12, 34)
+
+
+@pytest.mark.parametrize("user", [False, True], ids=["", "user namespace"])
+def test_mounted_into_a_container(guest: Guest, tmp_path: Path, user: bool) -> None:
+    """Its root may be nobody to the guest, and must find the socket all the same."""
+    names = ("pid", "mount", "ipc", "uts", "cgroup", *(["user"] if user else []))
+    maps = {f"{kind}Mappings": [{"containerID": 0, "hostID": 100000, "size": 65536}] for kind in ("uid", "gid")}
+    if user:
+        for path in [guest.rootfs, *guest.rootfs.rglob("*")]:
+            os.chown(path, 100000, 100000, follow_symlinks=False)
+    with service(tmp_path / "s", echo_at_the_end), relay(guest, f"stream:{tmp_path}/s", uid=100000, gid=100000) as it:
+        oci = oci_spec(
+            *("sleep", "100"),
+            namespaces=[{"type": name} for name in names],
+            linux=maps if user else {},
+            mounts=[{"destination": "/run/x/y.sock", "source": it.paths[0], "options": ["bind", "ro"]}],
+        )
+        oci["mounts"] = [mount for mount in oci["mounts"] if mount.get("type") != "sysfs"]
+        guest.control.call("create", container="c", oci=oci)
+        guest.control.call("start", container="c")
+        owner = guest.exec("c", "stat", "-c", "%F %u", "/run/x/y.sock").text
+        assert owner == f"socket {0 if user else 100000}\n"
+        guest.control.call("delete", container="c")
 
 
 def test_more_connections_than_the_service_takes_at_once(guest: Guest, tmp_path: Path) -> None:
@@ -303,6 +326,20 @@ for connected in (True, False):
         assert link.recvfrom(100) == (data[::-1], address)
     link.sendto(b"x" * 60000, address)
     assert len(link.recv(65535)) == 60000
+# As Java does it: a socket of IPv6 for both, and addresses in their mapped form.
+mapped = ("::ffff:127.0.0.1", {port})
+with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as link:
+    link.settimeout(10)
+    link.sendto(b"abc", mapped)
+    assert link.recvfrom(100)[1][:2] == mapped
+    link.connect(mapped)
+    link.send(b"def")
+    assert link.recvfrom(100)[:1] == (b"fed",)
+with socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as link:
+    link.connect(mapped)
+    link.sendall(b"xyz")
+    link.shutdown(socket.SHUT_WR)
+    assert link.recv(100) == b"zyx"
 with socket.create_connection(address, 10) as link:
     link.sendall(b"over TCP")
     link.shutdown(socket.SHUT_WR)

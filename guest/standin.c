@@ -32,6 +32,7 @@ enum {
 	SIGNAL_SET = 8, /* bytes of the kernel's */
 	CONFIG_MAX = 8192,
 	CONNECTIONS_MAX = 4,
+	OOM_PAUSE_MS = 1000, /* a guest may not make the host's kernel write its log full */
 };
 
 enum terminal { TERMINAL_NONE, TERMINAL_PTY, TERMINAL_FOREGROUND };
@@ -56,6 +57,7 @@ struct standin {
 	struct watch signals;
 	struct control control;
 	struct config config;
+	int64_t next_oom_ms; /* before that, an out-of-memory kill is not shown: one just was */
 	bool impatient; /* told to end while output of the ended process waits for its reader */
 	struct copier copier;
 };
@@ -159,6 +161,15 @@ static void signals_event(struct loop *loop, struct watch *watch, uint32_t event
 		handle_signal(standin, (int)info.ssi_signo, info.ssi_code);
 }
 
+static void show_oom(struct standin *standin)
+{
+	if (standin->control.oom && standin->config.memory != NULL && now_ms() >= standin->next_oom_ms) {
+		oom_show(standin->config.memory);
+		standin->next_oom_ms = now_ms() + OOM_PAUSE_MS;
+	}
+	standin->control.oom = false;
+}
+
 static int standin_run(struct standin *standin)
 {
 	struct status *status = &standin->control.status;
@@ -170,9 +181,7 @@ static int standin_run(struct standin *standin)
 		/* What cannot be passed on yet waits in the kernel. */
 		loop_change(&standin->loop, &standin->signals, control_may_ask(&standin->control) ? EPOLLIN : 0);
 		again = copier_run(&standin->copier);
-		if (standin->control.oom && standin->config.memory != NULL)
-			oom_show(standin->config.memory);
-		standin->control.oom = false;
+		show_oom(standin);
 		if (status->kind == STATUS_LOST)
 			end_as(*status);
 		if (status->kind != STATUS_NONE && (copier_drained(&standin->copier) || standin->impatient))

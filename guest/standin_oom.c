@@ -15,8 +15,9 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "loop.h"
 
 enum {
 	SLACK = 8 << 20,      /* what the victim takes before it is killed, and leaves to all others afterwards */
@@ -135,14 +136,6 @@ static int watch_events(int folder, const struct version *version)
 	}
 	close(control);
 	return fd;
-}
-
-static int64_t now_ms(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
 /* Until there was an event, or it takes too long. */

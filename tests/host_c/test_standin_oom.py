@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,9 +59,14 @@ def test_a_kill_is_shown(programs: Path, group: Path, watch: OomWatch) -> None:
         assert watch.heard(10)
         question = standin.agent.expect("oom", seen=2)
         wait_until(lambda: limit_of(group) == limit)
+        # Not again within a second, and then as before.
         standin.agent.reply(question, kills=3, ended=False)
+        question = standin.agent.expect("oom", seen=3)
+        assert not watch.heard(0.3)
+        time.sleep(1)
+        standin.agent.reply(question, kills=4, ended=False)
         assert watch.heard(10)
-        standin.agent.expect("oom", seen=3)
+        standin.agent.expect("oom", seen=4)
         standin.agent.end(standin.wait_id, exit=3)
         assert standin.ended() == 3
 
@@ -95,13 +101,14 @@ def test_nobody_else_is_killed(programs: Path, group: Path, watch: OomWatch, tmp
         (group / "cgroup.procs").write_text(str(neighbour.pid))
         assert neighbour.stdout is not None and neighbour.stdout.readline() == b"ready\n"
         with standin_in(programs, group) as (standin, question):
-            for kills in range(1, 6):
+            for kills in range(1, 4):
                 standin.agent.reply(question, kills=kills, ended=False)
                 assert watch.heard(10)
                 question = standin.agent.expect("oom", seen=kills)
                 # It is over when the stand-in answers to a signal again: the fake agent is asked to pass it on.
                 standin.process.send_signal(signal.SIGUSR1)
                 standin.agent.refuse(standin.agent.expect("signal", signal=int(signal.SIGUSR1)), "state", "")
+                time.sleep(1.1)  # before that nothing would be shown
             assert neighbour.poll() is None
             standin.agent.end(standin.wait_id, exit=0)
             assert standin.ended() == 0

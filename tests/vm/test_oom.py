@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,7 @@ def test_of_another_process(runv: Runtime, small: Bundle) -> None:
         for _ in range(3):
             assert container.exec(*EATS).code == 137
             assert watch.heard(WITHIN_S)
+            time.sleep(1.1)  # what follows sooner is not shown
         assert container.exec("echo", "alive").ok().out == "alive\n"
         assert limit_of(folder) == limit
         container.kill("TERM").ok()

@@ -98,6 +98,19 @@ def test_a_created_container(runc: Runtime, runv: Runtime, counting: Bundle) -> 
     assert statuses(runv) == statuses(runc) == ["paused", "created", "running"]
 
 
+def test_a_pause_that_was_cut_short(runv: Runtime, counting: Bundle) -> None:
+    # What is written down first is found by who comes after, whether the guest was told or not.
+    container = begun(runv, counting)
+    (runv.root / container.id / "paused").touch()
+    assert container.status() == "paused"
+    runv.run("resume", container.id).ok()
+    assert container.status() == "running"
+    (runv.root / container.id / "paused").touch()
+    container.kill("KILL").ok()
+    assert container.wait() == -9
+    runv.run("delete", container.id).ok()
+
+
 def test_an_exec_that_ignores_it_waits(runv: Runtime, counting: Bundle) -> None:
     container = begun(runv, counting)
     runv.run("pause", container.id).ok()

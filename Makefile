@@ -39,7 +39,7 @@ run: setup-run stage ## Install what is missing, build, and run a container in i
 	@$(PYTHON) tools/demo.py '$(STAGE)/bin/runv' '$(RUNV_CACHE)/demo'
 
 test: setup-test check stage ## Check the sources and run all tests
-	@$(STAGED) '$(VENV)/bin/python' -m pytest -m 'not engines' $(TESTS)
+	@$(STAGED) '$(VENV)/bin/python' -m pytest -m 'not engines or smoke' $(TESTS)
 
 test-engines: setup-test stage ## Run the tests that drive Docker, containerd and Podman
 	@$(STAGED) '$(VENV)/bin/python' -m pytest -m engines tests/engines

@@ -22,6 +22,7 @@ def test_capabilities(docker: Docker) -> None:
     assert "lo: <LOOPBACK> " in added
 
 
+@pytest.mark.smoke
 def test_seccomp(docker: Docker) -> None:
     script = "grep Seccomp: /proc/self/status; unshare -U true"
     filtered = docker.run(IMAGE, "sh", "-c", script)
@@ -73,6 +74,7 @@ def test_limit_of_processes(docker: Docker) -> None:
     assert docker.run("--pids-limit", "30", IMAGE, "sh", "-c", script).ok().out == "all\n"
 
 
+@pytest.mark.smoke
 def test_limit_of_memory(docker: Docker) -> None:
     name = docker.detached("-m", "32m", IMAGE, "sh", "-c", "tail /dev/zero")
     assert docker("wait", name).out == "137\n"

@@ -19,6 +19,7 @@ from .harness import IMAGE, machines
 pytestmark = pytest.mark.engines
 
 
+@pytest.mark.smoke
 def test_exec(docker: Docker) -> None:
     name = docker.sleeping("-e", "A=container")
     assert docker.exec(name, "sh", "-c", "echo $A; exit 9").out == "container\n"
@@ -75,6 +76,7 @@ def test_an_exec_ends_with_its_container(docker: Docker) -> None:
     assert docker.exec(name, "true").code == 1
 
 
+@pytest.mark.smoke
 def test_kill_and_stop(docker: Docker) -> None:
     script = "trap 'echo hup' HUP; trap 'echo term' TERM; echo up; while :; do sleep 0.1; done"
     name = docker.detached(IMAGE, "sh", "-c", script)
@@ -100,6 +102,7 @@ def test_start_and_restart(docker: Docker) -> None:
     wait_until(lambda: docker("logs", name).out == "1\n2\n3\n", "the third run")
 
 
+@pytest.mark.smoke
 def test_restart_policies(docker: Docker) -> None:
     failing = docker.detached("--restart", "on-failure:2", IMAGE, "sh", "-c", "echo run; exit 3")
     always = docker.detached("--restart", "always", IMAGE, "sh", "-c", "sleep 1")
@@ -144,6 +147,7 @@ def test_stats(docker: Docker) -> None:
     docker("kill", name)
 
 
+@pytest.mark.smoke
 def test_pause(docker: Docker) -> None:
     name = docker.detached(IMAGE, "sh", "-c", "while :; do echo tick; sleep 0.1; done")
     wait_until(lambda: "tick" in docker("logs", name).out, "the first tick")

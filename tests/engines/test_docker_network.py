@@ -26,12 +26,14 @@ def test_bridge(docker: Docker) -> None:
     assert docker.exec(name, "ping", "-c", "1", "-W", "10", settings["Gateway"]).ok()
 
 
+@pytest.mark.smoke
 def test_out_through_nat(docker: Docker, outside: Netns) -> None:
     with server(outside, lambda address, asked: f"{address} said {asked.decode()}".encode()) as port:
         done = docker.run(IMAGE, "sh", "-c", f"echo hello | nc {OUTSIDE_ADDRESS} {port}").ok()
     assert done.out == f"{ENGINE_ADDRESS} said hello\n"
 
 
+@pytest.mark.smoke
 def test_a_published_port(docker: Docker, outside: Netns) -> None:
     name = docker.detached("-p", "8080:8000", "-p", "8000/udp", IMAGE, "sh", "-c", _WHO)
 
@@ -59,6 +61,7 @@ def test_a_network_of_ones_own(docker: Docker) -> None:
     assert done.out == "hello\n"
 
 
+@pytest.mark.smoke
 def test_names_in_a_network_of_ones_own(docker: Docker) -> None:
     docker("network", "create", "named")
     docker.detached("--network", "named", "--name", "server", "--network-alias", "alias", IMAGE, "sh", "-c", _WHO)

@@ -21,12 +21,14 @@ pytestmark = pytest.mark.engines
 _STDIN_MIB = 10
 
 
+@pytest.mark.smoke
 def test_hello(docker: Docker) -> None:
     done = docker.run("--runtime", "runv", IMAGE, "echo", "helloworld").ok()
     assert done.out == "helloworld\n"
     assert done.err == ""
 
 
+@pytest.mark.smoke
 def test_a_kernel_of_its_own(docker: Docker) -> None:
     theirs = docker.run(IMAGE, "uname", "-r").ok().out.strip()
     assert theirs.endswith("-hyper")
@@ -69,6 +71,7 @@ def test_output_is_kept_apart(docker: Docker) -> None:
     assert (done.out, done.err) == ("out\n", "err\n")
 
 
+@pytest.mark.smoke
 def test_large_input_and_output(docker: Docker) -> None:
     data = os.urandom(_STDIN_MIB << 20)
     done = docker.run("-i", IMAGE, "sh", "-c", "tee /tmp/copy; md5sum /tmp/copy >&2", stdin=data).ok()
@@ -76,6 +79,7 @@ def test_large_input_and_output(docker: Docker) -> None:
     assert hashlib.md5(data).hexdigest() in done.err
 
 
+@pytest.mark.smoke
 def test_terminal(docker: Docker) -> None:
     with docker.on_terminal("run", "--rm", "--pull", "never", "-it", IMAGE) as (process, terminal):
         terminal.expect(b"# ")
@@ -111,6 +115,7 @@ def test_signals_reach_the_program(docker: Docker) -> None:
     assert process.wait(DEADLINE_S) == 5
 
 
+@pytest.mark.smoke
 def test_detached(docker: Docker, tmp_path: Path) -> None:
     cidfile = tmp_path / "cid"
     name = docker.detached("--name", "fred", "--cidfile", str(cidfile), IMAGE, "sh", "-c", "echo one; exit 3")

@@ -14,6 +14,7 @@ from .harness import IMAGE
 pytestmark = pytest.mark.engines
 
 
+@pytest.mark.smoke
 def test_a_folder_of_the_host_both_ways(docker: Docker, tmp_path: Path) -> None:
     (tmp_path / "in").write_text("from the host\n")
     name = docker.sleeping("-v", f"{tmp_path}:/data")
@@ -121,6 +122,7 @@ CMD cat /made /copied /tmp/id /tmp/kernel; pwd; stat -c %U /copied
 """
 
 
+@pytest.mark.smoke
 def test_build(docker: Docker, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text(_DOCKERFILE)
     (tmp_path / "file").write_text("copied\n")

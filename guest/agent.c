@@ -8,6 +8,7 @@
 #include "cleanup.h"
 #include "conn.h"
 #include "container.h"
+#include "disks.h"
 #include "helper.h"
 #include "net.h"
 #include "power.h"
@@ -164,6 +165,11 @@ static int op_unplug(struct agent *agent, const struct node *args, struct reply 
 	return helper_start(agent, net_unplug, args, reply, error);
 }
 
+static int op_devices(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	return helper_start(agent, disks_find, args, reply, error);
+}
+
 static json_t *memory_json(void)
 {
 	unsigned long long total = 0, available = 0;
@@ -206,6 +212,7 @@ static const struct {
 	{ "setup", op_setup },
 	{ "interfaces", op_interfaces },
 	{ "unplug", op_unplug },
+	{ "devices", op_devices },
 	{ "create", container_create },
 	{ "exec", container_exec },
 	{ "start", op_start },

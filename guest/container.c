@@ -215,7 +215,14 @@ static int make_cgroup(struct container *container, const struct node *linux_nod
 	container->cgroup_fd = cgroup_create(container->id, error);
 	if (container->cgroup_fd < 0 || opt_object(linux_node, "resources", &resources, error) < 0)
 		return -1;
-	if (cgroup_apply_limits(container->cgroup_fd, &resources, error) < 0)
+	return cgroup_apply_limits(container->cgroup_fd, &resources, error);
+}
+
+int container_filter_devices(struct container *container, struct error *error)
+{
+	struct node oci = { .json = container->oci, .name = "oci" }, linux_node, resources;
+
+	if (opt_object(&oci, "linux", &linux_node, error) < 0 || opt_object(&linux_node, "resources", &resources, error) < 0)
 		return -1;
 	return device_filter_attach(container->cgroup_fd, &resources, error);
 }

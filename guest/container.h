@@ -48,6 +48,12 @@ void container_take_down(struct container *container);
 /* Goes on with it. The container may be gone afterwards. */
 void container_progress(struct container *container);
 
+/*
+ * Bounds the devices that its processes may open. Not before its first process has set up its root: disks that are mounted there need not be
+ * devices that the container may open.
+ */
+int container_filter_devices(struct container *container, struct error *error);
+
 /* Kills every process of the container, also those that were forked meanwhile. */
 void container_kill(struct container *container);
 

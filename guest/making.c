@@ -67,7 +67,8 @@ static void child_ready(struct process *process, int terminal)
 	}
 	if (terminal >= 0)
 		stream_init(&process->streams[0], process, "tty", terminal);
-	if (apply_limits(process, &process->failure) < 0) {
+	if (apply_limits(process, &process->failure) < 0 ||
+	    (process_is_init(process) && container_filter_devices(process->container, &process->failure) < 0)) {
 		process->failed = true;
 		process_kill(process);
 		return;

@@ -44,6 +44,9 @@ static int set_attr(int fd, const struct mount_options *options)
 
 static int fail(const struct request *request, int errnum, struct error *error)
 {
+	if (errnum == ENODEV && !request->options.bind)
+		return error_set(error, KIND_UNSUPPORTED, "cannot mount %s at %s: the guest's kernel has no such file system", request->type,
+				 request->destination);
 	return error_sys(error, errnum, "cannot mount %s at %s", request->options.bind ? request->source : request->type,
 			 request->destination);
 }
@@ -81,6 +84,19 @@ static int bind_path(struct rootfs *rootfs, const struct request *request, const
 	return 0;
 }
 
+int mount_file_system(const char *source, const char *target, const char *type, unsigned long flags, const char *data)
+{
+	if (mount(source, target, type, flags, data) == 0)
+		return 0;
+	/* A disk that cannot be written to: as mount(8) does, and nobody finds out but who writes. */
+	if (errno == EROFS && !(flags & MS_RDONLY))
+		return mount(source, target, type, flags | MS_RDONLY, data);
+	/* A disk that is mounted elsewhere to be written to: read-only it can only be as a mount, not as a file system. */
+	if (errno != EBUSY || !(flags & MS_RDONLY))
+		return -1;
+	return mount(source, target, type, flags & ~(unsigned long)MS_RDONLY, data) < 0 ? -1 : 1;
+}
+
 static int mount_new(struct rootfs *rootfs, const struct request *request, const char *type, struct error *error)
 {
 	const struct mount_options *options = &request->options;
@@ -90,11 +106,13 @@ static int mount_new(struct rootfs *rootfs, const struct request *request, const
 	/* Read-only comes after the copying. */
 	unsigned long flags = options->copy_up ? options->flags & ~(unsigned long)MS_RDONLY : options->flags;
 	char path[64];
+	int result;
 
 	if (target < 0)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", target);
-	if (mount(request->source, path, type, flags, options->data) < 0)
+	result = mount_file_system(request->source, path, type, flags, options->data);
+	if (result < 0)
 		return fail(request, errno, error);
 	mounted = inroot_open(rootfs->root_fd, request->destination, O_PATH);
 	if (mounted < 0)
@@ -103,7 +121,7 @@ static int mount_new(struct rootfs *rootfs, const struct request *request, const
 		return -1;
 	/* What mount(2) has done already need not be done again, and could be refused. */
 	rest.clear = 0;
-	rest.set = options->copy_up ? options->set & MOUNT_ATTR_RDONLY : options->set & MOUNT_ATTR_NOSYMFOLLOW;
+	rest.set = options->set & (options->copy_up || result > 0 ? MOUNT_ATTR_RDONLY : MOUNT_ATTR_NOSYMFOLLOW);
 	return set_attr(mounted, &rest) < 0 ? fail(request, errno, error) : 0;
 }
 

@@ -14,9 +14,29 @@
 #include "mount_options.h"
 #include "sysctl.h"
 
+#define ROOT_PLACE "/run/root"
+
 int mount_attach(int tree_fd, int target_fd)
 {
 	return move_mount(tree_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
+}
+
+/* A root on a disk: mounted where only this container's namespace sees it, and gone with that. */
+static int mount_root(const struct node *root, const char *source, const char *type, struct error *error)
+{
+	struct mount_options options;
+	bool readonly = false;
+
+	if (opt_bool(root, "readonly", &readonly, error) < 0 || mount_options_parse(root, &options, error) < 0)
+		return -1;
+	if (mkdir(ROOT_PLACE, 0700) < 0 && errno != EEXIST)
+		return error_sys(error, errno, "cannot create " ROOT_PLACE);
+	if (mount_file_system(source, ROOT_PLACE, type, options.flags | (readonly ? MS_RDONLY : 0), options.data) < 0) {
+		if (errno == ENODEV)
+			return error_set(error, KIND_UNSUPPORTED, "cannot mount the rootfs: the guest's kernel has no file system %s", type);
+		return error_sys(error, errno, "cannot mount the rootfs as %s", type);
+	}
+	return 0;
 }
 
 /* The root becomes a mount of its own, which pivot_root wants and which keeps flags off the file system it lies in. */
@@ -25,15 +45,20 @@ static int open_root(struct rootfs *rootfs, struct error *error)
 	struct mount_attr private = { .propagation = MS_PRIVATE };
 	cleanup_close int place = -1, tree = -1;
 	struct node root;
-	const char *path;
+	const char *path, *type = "";
 
-	if (get_object(rootfs->oci, "root", &root, error) < 0 || get_str(&root, "path", &path, error) < 0)
+	if (get_object(rootfs->oci, "root", &root, error) < 0 || get_str(&root, "path", &path, error) < 0 ||
+	    opt_str(&root, "type", &type, error) < 0)
 		return -1;
 	if (*path != '/')
 		return node_fail(&root, "path", error, "must be an absolute path of the guest");
 	/* What another container shares must not see, or undo, the mounts of this one. */
 	if (mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &private, sizeof(private)) < 0)
 		return error_sys(error, errno, "cannot make the mounts private");
+	if (*type && mount_root(&root, path, type, error) < 0)
+		return -1;
+	if (*type)
+		path = ROOT_PLACE;
 	place = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (place < 0)
 		return error_sys(error, errno, "cannot open rootfs %s", path);

@@ -15,7 +15,7 @@ run_packages='python3 python3-venv gcc make libc6-dev libseccomp-dev libjansson-
 # runc is what runv is compared with; clang has libFuzzer; docker.io and containerd: the tests run daemons of their own; zsh, fish
 # and mandoc read what is made for them.
 test_packages='runc clang libclang-rt-14-dev procps iproute2 strace attr acl util-linux docker.io containerd iptables
-    zsh fish mandoc'
+    zsh fish mandoc e2fsprogs xfsprogs erofs-utils qemu-utils'
 # crun is the second runtime they are run with.
 conformance_packages='golang-go ca-certificates runc crun procps util-linux'
 

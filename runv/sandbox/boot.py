@@ -21,7 +21,7 @@ from runv.sandbox.origin import Origin
 from runv.sandbox.remove import kill_processes
 from runv.sandbox.size import Size
 from runv.settings import Settings
-from runv.storage import TAG
+from runv.storage.plan import TAG
 from runv.vm import choice, host_devices, qemu, template, virtiofsd
 from runv.vm.machine import Machine, Nic, Share, Transport
 from runv.vm.qemu import Bind
@@ -54,8 +54,8 @@ class Wanted(NamedTuple):
     templates: str = ""  # their folder; empty to do without
 
 
-def settle(settings: Settings, size: Size) -> Wanted:
-    """Finds programs and artefacts, and chooses.
+def settle(settings: Settings, size: Size, *, passes_through: bool = False) -> Wanted:
+    """Finds programs and artefacts, and chooses. ``passes_through``: the machine gets devices of the host's as they are.
 
     :raise RunvError: something is missing
     """
@@ -70,7 +70,7 @@ def settle(settings: Settings, size: Size) -> Wanted:
         kernel_parameters=settings.text("kernel_parameters"),
         accelerator=choice.accelerator(settings).value,
         transport=choice.transport(settings).value,
-        kind=choice.machine(settings).value,
+        kind=choice.machine(settings, passes_through=passes_through).value,
         share=share,
         virtiofsd=settings.text("virtiofsd"),
         vcpus=size.vcpus,
@@ -84,12 +84,13 @@ def settle(settings: Settings, size: Size) -> Wanted:
 
 class Host(NamedTuple):
     """Where on the host the machine's processes are to sit, and the network cards it starts with.
-    ``memory_policy``: set_mempolicy(2)'s mode and nodes for QEMU."""
+    ``memory_policy``: set_mempolicy(2)'s mode and nodes for QEMU. ``pci``: the addresses of devices of the host's that it gets as they are."""
 
     groups: list[str]
     netns_pid: int
     cards: tuple[Card, ...] = ()
     memory_policy: tuple[int, set[int]] | None = None
+    pci: tuple[str, ...] = ()
 
 
 class Launched(NamedTuple):
@@ -192,7 +193,7 @@ def _start(
         # Anew for each try: what a QEMU that ended has claimed is of no use to another.
         nics = tuple(nic_of(card) for card in host.cards)
         opened[:0] = [fd for nic in nics for fd in nic.vhost_fds]
-        machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics)
+        machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics, pci=host.pci)
         origin = origins.choose(machine, wanted.templates)
         try:
             _start_processes(sandbox, origin.machine, wanted, host, binds, opened, null)

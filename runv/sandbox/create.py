@@ -3,14 +3,14 @@
 import os
 from typing import Any, NamedTuple
 
-from runv import OCI_VERSION, cgroups, limits, storage
+from runv import OCI_VERSION, cgroups, limits
 from runv.agent.client import Agent
 from runv.errors import ConfigError, StateError, reason
 from runv.files import locked_folder, write_atomic
 from runv.log import Log
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, hookpoints, join, network, relay, standin, view, wishes
+from runv.sandbox import boot, disks, hookpoints, join, network, relay, standin, view, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import remove
@@ -18,6 +18,9 @@ from runv.sandbox.size import Size, machine_size
 from runv.settings import Settings
 from runv.spec.config import Config, Document, Resources, parse_config
 from runv.state import Container, ContainerRecord, check_id, make_root, timestamp
+from runv.storage import plan as storage
+from runv.storage.devices import DevicePlan, place_devices, plan_devices
+from runv.storage.images import merge
 from runv.vm.namespace import add_binds
 from runv.vm.qemu import Bind
 
@@ -40,6 +43,8 @@ class _Plan(NamedTuple):
 
     document: Document
     storage: storage.StoragePlan
+    devices: DevicePlan
+    opened: disks.Opened
     wanted: boot.Wanted
     groups: list[str]
     host: Container | None
@@ -55,13 +60,16 @@ def create(root: str, container_id: str, options: Options, settings: Settings, l
     check_id(container_id)
     container = Container(root, container_id)
     plan = _plan(container, options, settings, log)
-    container.reserve()
-    with locked_folder(container.folder):
-        try:
-            return _make(container, plan, log)
-        except BaseException:
-            remove(container)
-            raise
+    try:
+        container.reserve()
+        with locked_folder(container.folder):
+            try:
+                return _make(container, plan, log)
+            except BaseException:
+                remove(container)
+                raise
+    finally:
+        plan.opened.close()
 
 
 def read_bundle(bundle: str) -> Document:
@@ -94,19 +102,30 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
     if network:
         join.check_network(network)
     relative = cgroups.relative_path(config.linux.cgroups_path, container.id, systemd=options.systemd_cgroup)
+    planned = storage.plan(container.id, options.bundle, config, document.raw)
+    devices = plan_devices(config, document.raw, planned.disks)
+    if devices.pci and host is not None:
+        raise ConfigError(f"cannot pass {', '.join(devices.pci)} through: the sandbox runs already")
     settings = wishes.with_vm(settings, config)
     size = machine_size(config, Size(settings.number("vcpus"), settings.number("memory_mib")))
-    wanted = boot.settle(settings, size)
+    wanted = boot.settle(settings, size, passes_through=bool(devices.pci))
     log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
     return _Plan(
         document=document,
-        storage=storage.plan(container.id, options.bundle, config, document.raw),
+        storage=planned,
+        devices=devices,
         wanted=wanted,
         groups=cgroups.plan(relative),
         host=host,
         network=network,
         options=options,
+        # Last: from here on there is something to close.
+        opened=disks.Opened(merge([*planned.disks, *devices.disks]), _disks_of(host)),
     )
+
+
+def _disks_of(host: Container | None) -> dict[str, bool]:
+    return disks.used(SandboxFolder(host.root, host.load().sandbox)) if host is not None else {}
 
 
 def _check_terminal(config: Config, options: Options) -> None:
@@ -155,7 +174,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     agent = _enter_sandbox(container, sandbox, plan, standing.identity, log)
     try:
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
-        terminal = _create_in_guest(container, sandbox, agent, plan, mounts)
+        terminal = _create_in_guest(container, sandbox, agent, plan, mounts, log)
         view.show(standing.identity, config, _binds(plan), container.folder)
         _attach(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
     finally:
@@ -226,10 +245,12 @@ def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, pr
 def _boot(
     container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, wiring: Wiring, log: Log
 ) -> Agent:
-    host = boot.Host(plan.groups, process.pid, wiring.cards, wishes.memory_policy(plan.document.config))
+    policy = wishes.memory_policy(plan.document.config)
+    host = boot.Host(plan.groups, process.pid, wiring.cards, policy, plan.devices.pci)
     launched = boot.launch(sandbox, plan.wanted, host, container.id, _binds(plan))
     agent = boot.wait(launched, log)
     try:
+        disks.attach(sandbox, disks.write_down(sandbox, container.id, plan.opened))
         agent.call("setup", {**_setup(plan), **wiring.setup})
     except BaseException:
         agent.close()
@@ -246,6 +267,7 @@ def _enter_existing(container: Container, sandbox: SandboxFolder, plan: _Plan) -
             write_atomic(sandbox.path("members", container.id), "")
             _share_processors(container.root, sandbox)
             add_binds(qemu, sandbox.path("share"), _binds(plan))
+            disks.attach(sandbox, disks.write_down(sandbox, container.id, plan.opened))
             return connect(sandbox)
     except FileNotFoundError:
         raise StateError(f"cannot join sandbox {sandbox.name}: it has ended") from None
@@ -293,17 +315,21 @@ def _carry(
 
 
 def _create_in_guest(
-    container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan, mounts: list[dict[str, Any]]
+    container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan, mounts: list[dict[str, Any]], log: Log
 ) -> standin.Terminal:
     raw, config = plan.document.raw, plan.document.config
-    linux = dict(raw.get("linux") or {})
+    found, characters = disks.find(agent, plan.opened.wishes, plan.devices)
+    placed = place_devices(plan.devices, found, characters)
+    if placed.left_out:
+        log.debug(f"left out devices that the guest does not have: {' '.join(placed.left_out)}")
+    linux = {**(raw.get("linux") or {}), "devices": placed.devices}
     if linux.get("resources"):
-        linux["resources"] = limits.for_guest(linux["resources"], config.oci_version)
+        linux["resources"] = limits.for_guest({**linux["resources"], "devices": placed.rules}, config.oci_version)
     linux["namespaces"] = join.guest_namespaces(container.root, config, plan.host, sandbox)
     oci = {
-        "root": plan.storage.root,
+        "root": storage.placed_root(plan.storage, found),
         "process": guest_process(raw["process"]),
-        "mounts": mounts,
+        "mounts": storage.placed_mounts(mounts, found),
         "linux": linux,
     } | hookpoints.for_guest(container, raw)
     for name in ("hostname", "domainname"):

@@ -7,6 +7,7 @@
                               network.json     the links of a given namespace that are wired to the machine
                               agent.sock, qmp.sock, fs.sock, console.log
                               members/<container>   who lives in it; the last one to leave ends the machine
+                              disks/<container>     the disks it uses
                               groups.json      cgroups that those who left had made, for the last one to remove
                               paused           the machine stands still
                               share/           a mount point; filled only in QEMU's own mount namespace

@@ -15,7 +15,7 @@ from runv.network import resolver
 from runv.processes import spawn
 from runv.sandbox.layout import SandboxFolder
 from runv.settings import Settings
-from runv.storage import Carried
+from runv.storage.plan import Carried
 from runv.vm import choice
 
 

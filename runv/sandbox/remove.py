@@ -55,10 +55,13 @@ def _leave_sandbox(container: Container, record: ContainerRecord, sandbox: Sandb
     try:
         with locked_folder(sandbox.folder):
             others = [member for member in sandbox.members() if member != container.id]
-            if others and sandbox.paused():
+            has_disks = os.path.isdir(sandbox.path("disks"))
+            if (others or has_disks) and sandbox.paused():
                 _let_go_on(sandbox)
             if others and sandbox.alive():
                 _leave_running(container, sandbox)
+            elif has_disks and sandbox.alive():
+                _unmount_disks(container, sandbox)
             _hand_over_groups(container, record, sandbox, last=not others)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(sandbox.path("members", container.id))
@@ -112,10 +115,21 @@ def _leave_running(container: Container, sandbox: SandboxFolder) -> None:
         # A guest that does not answer: its other containers are lost too, and their stand-ins must say so.
         kill_processes(sandbox)
         return
+    if os.path.exists(sandbox.path("disks", container.id)):
+        from runv.sandbox import disks
+
+        disks.detach(sandbox, container.id)
     qemu = sandbox.process("qemu.pid")
     if qemu is not None:
         with contextlib.suppress(HostError):  # never shared, or QEMU has ended since
             remove_binds(qemu, sandbox.path("share"), container.id)
+
+
+def _unmount_disks(container: Container, sandbox: SandboxFolder) -> None:
+    """The machine is about to be killed: what its container has written to disks must be on them before. A guest that does not answer must not keep
+    anybody from deleting; then it is as if the power had failed."""
+    with contextlib.suppress(AgentError, AgentLostError), connect(sandbox, _AGENT_TIMEOUT_S) as agent:
+        agent.call("delete", {"container": container.id}, _AGENT_TIMEOUT_S)
 
 
 def end_sandbox(sandbox: SandboxFolder) -> None:

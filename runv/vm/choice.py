@@ -40,12 +40,19 @@ def transport(settings: Settings) -> Choice:
     return Choice("serial", refusal) if refusal else Choice("vsock", "/dev/vhost-vsock opens")
 
 
-def machine(settings: Settings) -> Choice:
-    """microvm, unless something asks for PCI."""
+def machine(settings: Settings, *, passes_through: bool = False) -> Choice:
+    """microvm, unless devices of the host are passed through: their PCI functions want a PC around them.
+
+    :raise ConfigError: they are, and a setting asks for a microvm
+    """
     wanted = settings.text("machine")
+    if wanted == "microvm" and passes_through:
+        raise ConfigError(f"cannot pass a device through: {settings.sources['machine']} sets machine to microvm")
     if wanted != "auto":
         return Choice(wanted, f"set by {settings.sources['machine']}")
-    return Choice("microvm", "nothing needs a PCI bus")
+    if passes_through:
+        return Choice("q35", "a device of the host is passed through")
+    return Choice("microvm", "no device of the host is passed through")
 
 
 def share(settings: Settings) -> Choice:

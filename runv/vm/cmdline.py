@@ -1,5 +1,6 @@
 """From a ``Machine`` to QEMU's argument list and the guest's kernel command line. Pure: golden tests hold it."""
 
+from runv.vm import disks
 from runv.vm.machine import Machine, Nic, Share
 
 # TCG's translation buffer: the default is 1/8 of the host's memory. A small guest's code fits in this many MiB.
@@ -45,9 +46,11 @@ def qemu_arguments(machine: Machine) -> list[str]:
         *_console(machine),
         "-chardev", f"socket,id=qmp,fd={machine.qmp_fd},server=on,wait=off", "-mon", "chardev=qmp,mode=control",
         *_transport(machine),
+        "-device", disks.PORT,
         *[word for share in machine.shares for word in _share(share)],
         *[word for nic in machine.nics for word in _nic(nic)],
         *[word for number in range(machine.ports) for word in _port(number)],
+        *[word for address in machine.pci for word in ("-device", f"vfio-pci,host={address}")],
         *_restore(machine),
     ]  # fmt: skip
 

@@ -30,6 +30,17 @@ class Nic(NamedTuple):
     vhost_fds: tuple[int, ...] = ()
 
 
+class Disk(NamedTuple):
+    """A disk: the descriptor of an image file or a block device, and what QEMU is to make of it. The guest knows it by ``serial``, which begins
+    with a letter and has at most 30 characters of ``[A-Za-z0-9.-]``. ``format``: ``raw`` or ``qcow2``."""
+
+    serial: str
+    fd: int
+    format: str
+    read_only: bool
+    block_device: bool
+
+
 class Memory(NamedTuple):
     """The file behind the guest's memory, none when ``path`` is empty. ``private``: what the guest changes stays its own, and out of the file.
     ``fd``: where ``path`` names a descriptor that QEMU inherits, that."""
@@ -65,6 +76,7 @@ class Machine(NamedTuple):
     console_fd: int
     nics: tuple[Nic, ...] = ()
     ports: int = 0  # that devices can be plugged into later
+    pci: tuple[str, ...] = ()  # the addresses of devices that are passed through; needs a q35
     memory: Memory = Memory()
     restore: Restore | None = None
     shim: str = ""  # a library to load into QEMU

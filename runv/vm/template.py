@@ -51,8 +51,8 @@ class Template(NamedTuple):
 
 
 def possible(machine: Machine) -> bool:
-    """Whether a machine like this can be cloned: not where another process (virtiofsd) shares its memory."""
-    return not machine.shared_memory
+    """Whether a machine like this can be cloned: not where another process (virtiofsd) shares its memory, or a device of the host's is in it."""
+    return not machine.shared_memory and not machine.pci
 
 
 def describe(machine: Machine) -> str:

@@ -193,7 +193,7 @@ class TestStartupErrors:
 
     def test_unknown_file_system(self, guest: Guest) -> None:
         error = failure(guest, "true", mounts=[{"destination": "/x", "type": "nonesuchfs", "source": "x"}])
-        assert error.message == "cannot mount nonesuchfs at /x: no such device"
+        assert error.message == "cannot mount nonesuchfs at /x: the guest's kernel has no such file system"
 
     def test_missing_bind_source(self, guest: Guest) -> None:
         error = failure(guest, "true", mounts=[{"destination": "/x", "source": "/nowhere", "options": ["bind"]}])

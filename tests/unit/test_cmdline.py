@@ -48,6 +48,7 @@ def test_the_whole_list() -> None:
         "-chardev", "socket,id=agent,fd=7",
         "-device", "virtio-serial-pci,max_ports=2",
         "-device", "virtserialport,chardev=agent,name=org.runv.agent",
+        "-device", "pcie-root-port,id=disks-port,chassis=64,slot=64",
         "-fsdev", "local,id=fs-share,path=/run/s,security_model=passthrough,multidevs=remap",
         "-device", "virtio-9p-pci,fsdev=fs-share,mount_tag=share",
     ]  # fmt: skip
@@ -133,3 +134,9 @@ def test_free_ports() -> None:
 
     bus = [{"qdev_id": ""}, {"qdev_id": "card-tap0"}, port("port1"), port("port0", "card-tap1"), port("port2")]
     assert free_ports([{"bus": 0, "devices": bus}]) == ["port1", "port2"]
+
+
+def test_devices_that_are_passed_through() -> None:
+    found = text(**Q35, pci=("0000:01:00.0", "0000:01:00.1"))
+    assert found.endswith(" -device vfio-pci,host=0000:01:00.0 -device vfio-pci,host=0000:01:00.1")
+    assert "vfio" not in text()

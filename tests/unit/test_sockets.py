@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from runv import sockets, storage
+from runv import sockets
 from runv.network import resolver
 from runv.spec.config import Config, Mount, Root
+from runv.storage import plan as storage
 
 
 @contextmanager

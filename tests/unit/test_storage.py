@@ -6,15 +6,18 @@ from typing import Any
 
 import pytest
 
-from runv import storage
 from runv.errors import ConfigError
 from runv.spec.config import Config, Mount, Root
+from runv.storage import plan as storage
+from runv.storage.images import Wish
+from runv.storage.plan import GuestDisk
 
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
     (tmp_path / "rootfs").mkdir()
     (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe")
     return tmp_path
 
 
@@ -59,7 +62,7 @@ def test_binds_are_shared_and_others_are_the_guests(bundle: Path) -> None:
 
 @pytest.mark.parametrize(
     ("root", "message"),
-    [("absent", "no such file or directory"), ("file", "not a directory"), ("file/x", "not a directory")],
+    [("absent", "no such file or directory"), ("pipe", "not a directory"), ("file/x", "not a directory")],
 )
 def test_bad_roots(bundle: Path, root: str, message: str) -> None:
     with pytest.raises(ConfigError, match=f"^cannot use rootfs {bundle}/{root}: {message}$"):
@@ -69,3 +72,40 @@ def test_bad_roots(bundle: Path, root: str, message: str) -> None:
 def test_a_bind_of_nothing(bundle: Path) -> None:
     with pytest.raises(ConfigError, match=r"^cannot mount absent: no such file or directory$"):
         plan(bundle, [{"destination": "/a", "source": "absent", "options": ["bind"]}])
+
+
+def test_a_root_on_a_disk(bundle: Path) -> None:
+    found = plan(bundle, root="file")
+    serial = found.disks[0].serial
+    assert found.rootfs == str(bundle / "file")
+    assert found.shared == ()
+    assert found.disks == (Wish(serial, str(bundle / "file"), True),)
+    disk = GuestDisk("/dev/sdc", 8, 32, "xfs")
+    assert storage.placed_root(found, {serial: disk}) == {"path": "/dev/sdc", "type": "xfs", "readonly": True}
+    with pytest.raises(ConfigError, match=f"^cannot use rootfs {bundle}/file: no file system is known on it$"):
+        storage.placed_root(found, {serial: disk._replace(fstype="")})
+
+
+def test_disks_among_mounts(bundle: Path) -> None:
+    os.link(bundle / "file", bundle / "same")
+    found = plan(
+        bundle,
+        [
+            {"destination": "/a", "type": "ext4", "source": "file", "options": ["ro", "noatime"]},
+            {"destination": "/b", "type": "ext4", "source": "same"},
+            {"destination": "/c", "type": "bind", "source": "file", "options": ["bind"]},
+        ],
+    )
+    serial = found.disks[0].serial
+    assert found.disks == (Wish(serial, str(bundle / "file"), False),)
+    assert [entry.name for entry in found.shared] == ["one/rootfs", "one/2/file"]
+    mounts = storage.placed_mounts(found.mounts, {serial: GuestDisk("/dev/sda", 8, 0, "ext4")})
+    assert [mount["source"] for mount in mounts] == ["/dev/sda", "/dev/sda", "/run/runv/share/one/2/file"]
+    assert mounts[0]["options"] == ["ro", "noatime"] and all("disk" not in mount for mount in mounts)
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"), [(None, False), (["ro"], True), (["ro", "nosuid", "rw"], False), (["rw", "ro"], True)]
+)
+def test_the_last_word_decides(options: list[str] | None, expected: bool) -> None:
+    assert storage.read_only(options) is expected

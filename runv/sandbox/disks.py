@@ -1,0 +1,126 @@
+"""The disks of a sandbox: attached when its machine starts or when a container joins, taken away when the last container that uses one leaves.
+
+Which container uses which is written to ``disks/<container>`` of the sandbox's folder before anything is attached.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+
+from runv.agent.client import Agent
+from runv.errors import ConfigError
+from runv.files import read_text, write_atomic
+from runv.sandbox.layout import SandboxFolder
+from runv.storage.devices import DevicePlan, Numbers
+from runv.storage.images import Image, Wish, open_image
+from runv.storage.plan import GuestDisk
+from runv.vm.machine import Disk
+
+# The guest waits 10 s for a disk to appear.
+_FIND_TIMEOUT_S = 15.0
+
+
+class Opened:
+    """The disks that a container brings, opened; those its sandbox has already need no opening. Closes what it holds."""
+
+    def __init__(self, wishes: Iterable[Wish], present: dict[str, bool]) -> None:
+        """:param present: serials of what the sandbox has, and whether it is read-only
+        :raise ConfigError: one cannot be opened, or is there read-only and wanted for writing
+        """
+        self.wishes = tuple(wishes)
+        self._images: dict[str, Image] = {}
+        try:
+            self.missing(present)
+        except BaseException:
+            self.close()
+            raise
+
+    def missing(self, present: dict[str, bool]) -> list[Disk]:
+        """Those that are still to be attached; raises as the constructor does."""
+        disks = []
+        for wish in self.wishes:
+            if wish.serial in present:
+                if present[wish.serial] and not wish.read_only:
+                    raise ConfigError(f"cannot attach disk {wish.path}: the sandbox has it already, read-only")
+                continue
+            if wish.serial not in self._images:
+                self._images[wish.serial] = open_image(wish)
+            image = self._images[wish.serial]
+            disks.append(Disk(image.serial, image.fd, image.format, image.read_only, image.block_device))
+        return disks
+
+    def close(self) -> None:
+        """Gives the descriptors back; QEMU has its own."""
+        for image in self._images.values():
+            os.close(image.fd)
+        self._images = {}
+
+
+def used(sandbox: SandboxFolder, but: str = "") -> dict[str, bool]:
+    """The serials of the disks that its containers use, all but those of ``but``, and whether they are read-only."""
+    found: dict[str, bool] = {}
+    try:
+        names = os.listdir(sandbox.path("disks"))
+    except FileNotFoundError:
+        return found
+    for name in names:
+        if name != but and not name.startswith("."):
+            found |= json.loads(read_text(sandbox.path("disks", name)))
+    return found
+
+
+def write_down(sandbox: SandboxFolder, container: str, opened: Opened) -> list[Disk]:
+    """Notes what ``container`` uses; returns what has to be attached for it. The caller holds the sandbox's lock."""
+    if not opened.wishes:
+        return []
+    present = used(sandbox)
+    missing = opened.missing(present)
+    modes = present | {disk.serial: disk.read_only for disk in missing}
+    os.makedirs(sandbox.path("disks"), 0o700, exist_ok=True)
+    write_atomic(sandbox.path("disks", container), json.dumps({wish.serial: modes[wish.serial] for wish in opened.wishes}))
+    return missing
+
+
+def attach(sandbox: SandboxFolder, disks: list[Disk]) -> None:
+    """Plugs disks into the running machine.
+
+    :raise VmError: QEMU refused
+    """
+    if disks:
+        from runv.vm import qmp
+        from runv.vm.disks import plug
+
+        qmp.session(sandbox.path("qmp.sock"), "attach a disk", lambda qemu: plug(qemu, disks))
+
+
+def detach(sandbox: SandboxFolder, container: str) -> None:
+    """Takes away what only ``container`` uses; the guest has let go of it. The caller holds the sandbox's lock.
+
+    :raise VmError: QEMU refused
+    """
+    path = sandbox.path("disks", container)
+    try:
+        own = json.loads(read_text(path))
+    except FileNotFoundError:
+        return
+    serials = [serial for serial in own if serial not in used(sandbox, container)]
+    if serials:
+        from runv.vm import qmp
+        from runv.vm.disks import unplug
+
+        qmp.session(sandbox.path("qmp.sock"), "detach a disk", lambda qemu: unplug(qemu, serials))
+    os.unlink(path)
+
+
+def find(agent: Agent, wishes: Iterable[Wish], devices: DevicePlan) -> tuple[dict[str, GuestDisk], dict[str, Numbers]]:
+    """Asks the guest under which names and numbers it has the disks, and, where that matters, its character devices.
+
+    :raise AgentError: a disk did not appear
+    """
+    serials = [wish.serial for wish in wishes]
+    if not serials and not devices.asks_guest:
+        return {}, {}
+    request = {"disks": serials, "characters": devices.asks_guest}
+    answer = agent.call("devices", request, _FIND_TIMEOUT_S)
+    disks = {serial: GuestDisk(**disk) for serial, disk in answer["disks"].items()}
+    return disks, {name: (numbers[0], numbers[1]) for name, numbers in answer["characters"].items()}

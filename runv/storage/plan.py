@@ -1,0 +1,174 @@
+"""From a bundle's root and mounts to what the host shares or attaches, and what the guest is told. Pure but for looking at the files."""
+
+import os
+import stat
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from runv import sockets
+from runv.errors import ConfigError, reason
+from runv.storage.images import Wish, merge, wish
+
+if TYPE_CHECKING:
+    from runv.spec.config import Config, Mount
+
+GUEST_SHARE = "/run/runv/share"
+TAG = "share"
+# The file system of a root that is a disk; without it the guest looks.
+FSTYPE_ANNOTATION = "run.runv.rootfs.fstype"
+# Types whose source is a disk. Which of them the guest can mount is its kernel's business, and its message.
+_DISK_TYPES = frozenset({"btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "ntfs3", "squashfs", "udf", "vfat", "xfs"})
+
+
+class Shared(NamedTuple):
+    """A path of the host and the name it gets under the share folder."""
+
+    source: str
+    name: str
+    recursive: bool
+
+
+class Carried(NamedTuple):
+    """A socket of the host that a mount shows: the mount's place in the list, whose source is not known before the guest listens."""
+
+    mount: int
+    socket: sockets.Socket
+
+
+class StoragePlan(NamedTuple):
+    """What the host shares and attaches, and the container's root and mounts as the guest will see them, but for two things. The sources of those
+    in ``carried`` are not known yet; and what is on a disk has a member ``disk``, its serial, until ``placed_root`` and ``placed_mounts`` put the
+    guest's name of it there."""
+
+    rootfs: str
+    shared: tuple[Shared, ...]
+    root: dict[str, Any]
+    mounts: list[dict[str, Any]]
+    carried: tuple[Carried, ...] = ()
+    disks: tuple[Wish, ...] = ()
+
+
+class GuestDisk(NamedTuple):
+    """A disk as the guest has it: its device node, its numbers, and the file system on it (empty when it has none that is known)."""
+
+    node: str
+    major: int
+    minor: int
+    fstype: str
+
+
+def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> StoragePlan:
+    """Settles where everything is.
+
+    :raise ConfigError: the root file system, the source of a bind mount or a disk is missing
+    """
+    assert config.root is not None
+    rootfs = os.path.realpath(os.path.join(bundle, config.root.path))
+    disks: list[Wish] = []
+    shared: list[Shared] = []
+    root: dict[str, Any] = {"readonly": config.root.readonly}
+    if _is_disk(rootfs):
+        disks.append(wish(rootfs, read_only=config.root.readonly))
+        root |= {"disk": disks[-1].serial, "type": (config.annotations or {}).get(FSTYPE_ANNOTATION, "")}
+    elif os.path.isdir(rootfs):
+        shared.append(Shared(rootfs, f"{container}/rootfs", True))
+        root |= {"path": f"{GUEST_SHARE}/{container}/rootfs"}
+    else:
+        raise ConfigError(f"cannot use rootfs {rootfs}: {_why_not_folder(rootfs)}")
+    mounts: list[dict[str, Any]] = []
+    carried: list[Carried] = []
+    for index, mount in enumerate(config.mounts or []):
+        entry = dict(raw["mounts"][index])
+        mounts.append(entry)
+        disk = _disk_of(bundle, mount)
+        if disk is not None:
+            disks.append(disk)
+            entry["disk"] = disk.serial
+        if disk is not None or not mount.is_bind:
+            continue
+        source = _source(bundle, mount.source)
+        if (found := sockets.at(source)) is not None:
+            carried.append(Carried(len(mounts) - 1, found))
+            continue
+        # The last part is what the guest's mountinfo gives as the source of the bind mount.
+        name = f"{container}/{index}/{os.path.basename(source) or 'root'}"
+        shared.append(Shared(source, name, "rbind" in (mount.options or [])))
+        entry["source"] = f"{GUEST_SHARE}/{name}"
+        for inner in sockets.below(source) if os.path.isdir(source) else ():
+            # Over the file of the same name that the folder shows.
+            where = os.path.join(mount.destination, os.path.relpath(inner.path, source))
+            carried.append(Carried(len(mounts), inner))
+            mounts.append({"destination": where, "type": "bind", "options": ["bind"]})
+    return StoragePlan(rootfs, tuple(shared), root, mounts, tuple(carried), merge(disks))
+
+
+def placed_root(planned: StoragePlan, found: dict[str, GuestDisk]) -> dict[str, Any]:
+    """The root with the guest's name of the disk that it is on. Pure.
+
+    :raise ConfigError: there is no file system on it
+    """
+    root = dict(planned.root)
+    if "disk" not in root:
+        return root
+    disk = found[root.pop("disk")]
+    root |= {"path": disk.node, "type": root["type"] or disk.fstype}
+    if not root["type"]:
+        hint = f"the annotation {FSTYPE_ANNOTATION} names one"
+        raise ConfigError(f"cannot use rootfs {planned.rootfs}: no file system is known on it", hint=hint)
+    return root
+
+
+def placed_mounts(mounts: list[dict[str, Any]], found: dict[str, GuestDisk]) -> list[dict[str, Any]]:
+    """Mounts with the guest's names of the disks in them. Pure."""
+    return [_placed(mount, found[mount["disk"]]) if "disk" in mount else mount for mount in mounts]
+
+
+def _placed(mount: dict[str, Any], disk: GuestDisk) -> dict[str, Any]:
+    return {**{key: value for key, value in mount.items() if key != "disk"}, "source": disk.node}
+
+
+def read_only(options: list[str] | None) -> bool:
+    """Whether the last word of a mount's options on the matter is ``ro``."""
+    words = [word for word in options or [] if word in ("ro", "rw")]
+    return words[-1:] == ["ro"]
+
+
+def _disk_of(bundle: str, mount: "Mount") -> Wish | None:
+    """The disk that a mount is about: its file system, or (a bind mount of a device) its node."""
+    if mount.is_bind:
+        path = _source(bundle, mount.source)
+        return wish(path, read_only=read_only(mount.options)) if _is_block_device(path) else None
+    if mount.type not in _DISK_TYPES:
+        return None
+    return wish(os.path.realpath(os.path.join(bundle, mount.source)), read_only=read_only(mount.options))
+
+
+def _is_disk(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return stat.S_ISBLK(mode) or stat.S_ISREG(mode)
+
+
+def _is_block_device(path: str) -> bool:
+    try:
+        return stat.S_ISBLK(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _why_not_folder(path: str) -> str:
+    try:
+        os.stat(path)
+    except OSError as error:
+        return reason(error)
+    return "not a directory"
+
+
+def _source(bundle: str, source: str) -> str:
+    path = os.path.realpath(os.path.join(bundle, source))
+    try:
+        os.stat(path)
+    except OSError as error:
+        raise ConfigError(f"cannot mount {source}: {reason(error)}") from error
+    return path

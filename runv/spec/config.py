@@ -269,6 +269,7 @@ def parse_process(data: bytes, name: str) -> tuple[Process, Raw]:
 def parse_resources(data: bytes, name: str) -> tuple[Resources, Raw]:
     """Reads and checks linux.resources, as ``update --resources`` gets them; see ``parse_config``."""
     raw, resources = _decode(data, Resources, name)
+    limits.check_limits(raw, name, "$")
     return resources, raw
 
 

@@ -15,7 +15,24 @@ from typing import Any, NamedTuple
 Json = dict[str, Any]
 Path = tuple[str | int, ...]
 
-_NUMBERS = [0, -1, 1, 2**31, 2**32 - 1, 2**32, 2**53, 2**63 - 1, 2**63, 2**64 - 1, 2**64, -(2**63), -(2**63) - 1, 10**30, 0.5, 1e300]
+_NUMBERS = [
+    0,
+    -1,
+    1,
+    2**31,
+    2**32 - 1,
+    2**32,
+    2**53,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+    2**64,
+    -(2**63),
+    -(2**63) - 1,
+    10**30,
+    0.5,
+    1e300,
+]
 _TEXTS = [
     "",
     " ",
@@ -50,7 +67,20 @@ _PATHS = [
     "/" + "n" * 300,
     "a" * 4097,
 ]
-_WORDS = ["nosuch", "MS_BIND", "rbind", "remount", "rro", "idmap", "SCMP_ACT_BOGUS", "RLIMIT_BOGUS", "CAP_BOGUS", "a=b=c", "mode=99", "size=-1"]
+_WORDS = [
+    "nosuch",
+    "MS_BIND",
+    "rbind",
+    "remount",
+    "rro",
+    "idmap",
+    "SCMP_ACT_BOGUS",
+    "RLIMIT_BOGUS",
+    "CAP_BOGUS",
+    "a=b=c",
+    "mode=99",
+    "size=-1",
+]
 _OTHERS: list[Any] = [None, True, False, 0, -7, 1.5, "text", [], {}, [[]], [None], {"a": 1}, [{}], {"": ""}]
 _NAMESPACE_PATHS = [
     "/proc/self/ns/net",
@@ -232,7 +262,9 @@ def _twice(text: bytes, random: Random) -> bytes:
 
 def _repeat_members(text: bytes, random: Random) -> bytes:
     """The same names once more, at the end, where parsers differ in which one counts."""
-    more = random.choice((b'"process": null', b'"linux": {}', b'"root": {"path": 5}', b'"hostname": "twice"', b'"mounts": []'))
+    more = random.choice(
+        (b'"process": null', b'"linux": {}', b'"root": {"path": 5}', b'"hostname": "twice"', b'"mounts": []')
+    )
     return text[:-1] + b", " + more + b"}"
 
 

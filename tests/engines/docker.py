@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import pty
 import signal
 import subprocess
-import termios
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-from tests.vm.harness import DEADLINE_S, Done, Terminal, runv_program, wait_until
+from tests.vm.harness import DEADLINE_S, runv_program
 
+from .cli import Cli
 from .harness import IMAGE, Daemon, Netns, environ, image_tar, program, start_containerd
 
-Json = dict[str, Any]
 
-
-class Docker:
+class Docker(Cli):
     """dockerd and the command that talks to it. runv is the default runtime; ``--runtime runc`` is the other."""
 
     def __init__(self, folder: Path, namespace: Netns) -> None:
@@ -104,45 +97,6 @@ class Docker:
     def env(self) -> dict[str, str]:
         return {**environ(), "DOCKER_BUILDKIT": "0"}
 
-    def try_(self, *args: str, stdin: bytes = b"", deadline_s: float = DEADLINE_S) -> Done:
-        """A command, however it ends."""
-        done = subprocess.run(
-            self.command(*args), input=stdin, capture_output=True, timeout=deadline_s, env=self.env(), check=False
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
-
-    def __call__(self, *args: str, stdin: bytes = b"", deadline_s: float = DEADLINE_S) -> Done:
-        """A command that must succeed."""
-        return self.try_(*args, stdin=stdin, deadline_s=deadline_s).ok()
-
-    def run(self, *args: str, **more: Any) -> Done:
-        """``docker run --rm`` in the foreground, however it ends."""
-        return self.try_("run", "--rm", "--pull", "never", *args, **more)
-
-    def detached(self, *args: str) -> str:
-        """``docker run -d``; returns the container's id."""
-        return self("run", "-d", "--pull", "never", *args).out.strip()
-
-    def sleeping(self, *flags: str) -> str:
-        """A container that waits for a signal, and ends at SIGTERM. Its program is ready for it."""
-        script = "trap 'exit 0' TERM; echo ready; while :; do sleep 1000 & wait $!; done"
-        name = self.detached(*flags, IMAGE, "sh", "-c", script)
-        wait_until(lambda: self("logs", name).out == "ready\n", "the program")
-        return name
-
-    def exec(self, *args: str, **more: Any) -> Done:
-        return self.try_("exec", *args, **more)
-
-    def popen(self, *args: str, **more: Any) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(self.command(*args), env=self.env(), **more)
-
-    def inspect(self, name: str) -> Json:
-        found: list[Json] = json.loads(self("inspect", name).out)
-        return found[0]
-
-    def status(self, name: str) -> str:
-        return str(self.inspect(name)["State"]["Status"])
-
     def address(self, name: str, network: str = "bridge") -> str:
         return str(self.inspect(name)["NetworkSettings"]["Networks"][network]["IPAddress"])
 
@@ -158,26 +112,3 @@ class Docker:
             self.try_("rm", "--force", "--volumes", *ids, deadline_s=2 * DEADLINE_S)
         self.try_("network", "prune", "--force")
         self.try_("volume", "prune", "--force")
-
-    @contextlib.contextmanager
-    def on_terminal(self, *args: str) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
-        """A command whose stdio is a terminal that it controls, of 24 rows and 80 columns."""
-        master, slave = pty.openpty()
-        terminal = Terminal(master)
-        terminal.resize(24, 80)
-        process = self.popen(
-            *args,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(slave)
-        try:
-            yield process, terminal
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            terminal.close()

@@ -277,7 +277,10 @@ def cgroups_below(parent: str) -> list[Path]:
 
 
 def remove_cgroup(parent: str) -> None:
-    """Removes the parent of all containers, which engines leave."""
+    """Removes the parent of all containers, which engines leave, and what they leave in it."""
+    for folder in reversed(cgroups_below(parent)):
+        with contextlib.suppress(FileNotFoundError):
+            folder.rmdir()
     for hierarchy in [_CGROUPS, *(path for path in _CGROUPS.iterdir() if path.is_dir())]:
         with contextlib.suppress(FileNotFoundError):
             (hierarchy / parent).rmdir()

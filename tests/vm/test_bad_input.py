@@ -286,7 +286,8 @@ def test_a_full_disk(runv: Runtime, bundle: Bundle, folder: Path, options: str) 
     root = folder / "full"
     with small_disk(root, options):
         runtime = Runtime("runv", runv.program, root)
-        assert "no space left on device" in refusal(create(runtime, bundle))
+        # The serial port's bridge has a file of its own: without it the largest of these disks is large enough.
+        assert "no space left on device" in refusal(create(runtime, bundle, RUNV_TRANSPORT="serial"))
         assert [path for path in root.rglob("*") if path != root / "@sandboxes"] == []
         runtime.run("delete", "--force", "absent").ok()
 
@@ -337,9 +338,7 @@ def test_another_user(runv: Runtime, bundle: Bundle, folder: Path) -> None:
     prefix = Path(runv_program()).resolve().parent.parent
     folder.chmod(0o755)
     for part in ("bin", "lib/runv"):
-        shutil.copytree(
-            prefix / part, folder / "prefix" / part, symlinks=True, ignore=shutil.ignore_patterns("__pycache__")
-        )
+        shutil.copytree(prefix / part, folder / "prefix" / part, ignore=shutil.ignore_patterns("__pycache__"))
     bundle.path.chmod(0o755)
     command = [
         "setpriv",

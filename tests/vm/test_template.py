@@ -57,7 +57,9 @@ def test_the_second_sandbox_is_a_clone(runv: Runtime, bundle: Bundle) -> None:
         assert len({lines[column] for lines in [first.splitlines(), *clones]}) == 4
     now = int(subprocess.check_output(["date", "+%s"]))
     assert all(abs(now - int(lines[-1])) < 60 for lines in clones)
-    assert listed(runv) == [entry]
+    # A clone that reads a page the template never wrote makes one of zeroes in its file: `taken_mib` may grow.
+    (after,) = listed(runv)
+    assert {**after, "taken_mib": None} == {**entry, "taken_mib": None}
 
 
 def test_init_status_destroy(runv: Runtime, bundle: Bundle) -> None:

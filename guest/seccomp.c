@@ -261,6 +261,9 @@ int seccomp_build(const struct node *linux_node, struct seccomp_program *program
 	memset(program, 0, sizeof(*program));
 	if (found <= 0)
 		return found;
+	/* An empty profile is none, as with runc. */
+	if (!has_member(&seccomp, "defaultAction") && json_array_size(json_object_get(seccomp.json, "syscalls")) == 0)
+		return 0;
 	if (parse_action(&seccomp, "defaultAction", "defaultErrnoRet", &action, error) < 0 || parse_flags(&seccomp, &program->flags, error) < 0 ||
 	    opt_array(&seccomp, "syscalls", &list, error) < 0)
 		return -1;

@@ -79,9 +79,10 @@ class Mount(_Record):
 
     @property
     def is_bind(self) -> bool:
-        """Whether it is a bind mount: the options say so, the type is then a dummy (spec: config.md, "Mounts"). A remount has no source."""
+        """Whether it is a bind mount: the options say so, the type is then a dummy (spec: config.md, "Mounts"); some callers only set the type.
+        A remount has no source."""
         options = self.options or []
-        return ("bind" in options or "rbind" in options) and "remount" not in options
+        return (self.type == "bind" or "bind" in options or "rbind" in options) and "remount" not in options
 
 
 class Namespace(_Record):

@@ -63,6 +63,10 @@ def test_also_where_the_default_kills(guest: Guest, caller: Path) -> None:
     assert errnos(guest, caller, default, FAR) == [errno.ENOSYS]
 
 
+def test_an_empty_profile_is_none(guest: Guest) -> None:
+    assert guest.shell("grep ^Seccomp: /proc/self/status", linux={"seccomp": {}}).text.split()[1] == "0"
+
+
 def test_a_default_that_allows_stays(guest: Guest, caller: Path) -> None:
     profile = {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["mkdir"], "action": "SCMP_ACT_ERRNO"}]}
     (guest.rootfs / "caller").write_bytes(caller.read_bytes())

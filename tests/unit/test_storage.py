@@ -60,6 +60,14 @@ def test_binds_are_shared_and_others_are_the_guests(bundle: Path) -> None:
     assert found.mounts[1]["options"] == ["bind", "ro"]
 
 
+def test_what_is_a_bind(bundle: Path) -> None:
+    """A type alone makes one, as some callers write it; a remount changes what is there already, and shares nothing."""
+    remount = {"destination": "/a", "type": "bind", "options": ["remount", "bind", "ro"]}
+    found = plan(bundle, [{"destination": "/a", "type": "bind", "source": "file"}, remount])
+    assert found.shared[1:] == (storage.Shared(str(bundle / "file"), "one/0/file", False),)
+    assert found.mounts[1] == remount
+
+
 @pytest.mark.parametrize(
     ("root", "message"),
     [("absent", "no such file or directory"), ("pipe", "not a directory"), ("file/x", "not a directory")],

@@ -12,7 +12,7 @@ from runv.state import Container, check_id
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
-    from runv.sandbox.create import Options
+    from runv.sandbox.process import Options
 
 
 def run(parsed: Parsed, log: Log) -> int:
@@ -38,7 +38,7 @@ def _absolute(path: str) -> str:
 
 
 def _create_options(parsed: Parsed, *, foreground: bool, starts: bool = False) -> "Options":
-    from runv.sandbox.create import Options
+    from runv.sandbox.process import Options
 
     _refuse_descriptors(parsed)
     return Options(

@@ -6,7 +6,7 @@ from typing import Any
 
 from runv.cli.parse import Parsed
 from runv.errors import ConfigError, NotFoundError, UsageError, reason
-from runv.sandbox.create import Options
+from runv.sandbox.process import Options
 from runv.spec.config import Process, parse_process
 from runv.state import Container
 

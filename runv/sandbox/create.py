@@ -13,6 +13,7 @@ from runv.processes import Identity
 from runv.sandbox import boot, disks, hookpoints, join, network, relay, standin, view, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.sandbox.remove import remove
 from runv.sandbox.size import Size, machine_size
 from runv.settings import Settings
@@ -25,17 +26,6 @@ from runv.vm.namespace import add_binds
 from runv.vm.qemu import Bind
 
 _GUEST_SHARE_OPTIONS = {"9p": ["msize=512000", "cache=mmap", "posixacl"], "virtiofs": []}
-
-
-class Options(NamedTuple):
-    """The flags of ``create`` and ``run`` that matter here. Paths are absolute or empty. ``starts``: the start follows at once."""
-
-    bundle: str
-    pid_file: str = ""
-    console_socket: str = ""
-    foreground: bool = False
-    systemd_cgroup: bool = False
-    starts: bool = False
 
 
 class _Plan(NamedTuple):
@@ -337,21 +327,6 @@ def _create_in_guest(
             oci[name] = raw[name]
     agent.call("create", {"container": container.id, "oci": oci})
     return open_terminal(config.process, plan.options) if config.process else standin.Terminal("none")
-
-
-def guest_process(process: dict[str, Any]) -> dict[str, Any]:
-    """A process as the guest is to see it. The host's security modules have no profiles there: the machine is the confinement."""
-    return {key: value for key, value in process.items() if key not in ("apparmorProfile", "selinuxLabel")}
-
-
-def open_terminal(process: Any, options: Options) -> standin.Terminal:
-    """The terminal a process wants, made when there is a console socket to send it to."""
-    if not process.terminal:
-        return standin.Terminal("none")
-    if options.foreground:
-        return standin.Terminal("foreground")
-    size = process.console_size
-    return standin.open_console(options.console_socket, (size.height, size.width) if size else None)
 
 
 def _attach(

@@ -10,8 +10,8 @@ from runv.files import write_atomic
 from runv.processes import Identity
 from runv.sandbox import standin
 from runv.sandbox.connection import connect
-from runv.sandbox.create import Options, guest_process, open_terminal
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.settings import Settings
 from runv.spec.config import Process
 from runv.state import CREATING, PAUSED, STOPPED, Container

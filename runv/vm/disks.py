@@ -4,7 +4,6 @@ Whether a machine boots or is a clone, and whether its first container brings a 
 the first disk, into a PCI Express port that every machine has for it: an empty port costs a guest 64 KiB and no time, a controller 0.6 MiB and its scan.
 """
 
-import asyncio
 from typing import TYPE_CHECKING, Any
 
 from runv.errors import VmError
@@ -85,6 +84,8 @@ async def _devices(qemu: "QMPClient") -> set[str]:
 
 
 async def _remove_device(qemu: "QMPClient", serial: str) -> None:
+    import asyncio  # the command line needs this module as well, at every start
+
     def is_it(event: Any) -> bool:
         return bool(event["data"].get("device") == serial)
 

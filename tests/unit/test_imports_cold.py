@@ -47,6 +47,21 @@ def test_light_commands_import_little(tmp_path: Path, arguments: list[str]) -> N
     assert not imported(tmp_path, arguments) & FORBIDDEN
 
 
+HEAVY = FORBIDDEN - {"ctypes", "msgspec", "typing"}
+
+
+def test_exec_imports_nothing_that_makes_a_machine(tmp_path: Path) -> None:
+    found = imported(tmp_path, ["exec", "absent", "true"])
+    assert not found & (HEAVY | {"runv.sandbox.create", "runv.sandbox.boot", "runv.network.wire"})
+
+
+def test_create_imports_nothing_heavy_before_there_is_a_machine(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"ociVersion": "1.0.0", "root": {"path": "."}}')
+    found = imported(tmp_path, ["create", "--bundle", str(tmp_path), "absent"])
+    assert "runv.sandbox.boot" in found
+    assert not found & HEAVY
+
+
 def test_the_probe_sees_what_is_imported(tmp_path: Path) -> None:
     assert {"runv.cli.main", "runv.cli.report", "rich"} <= imported(tmp_path, ["config"])
 

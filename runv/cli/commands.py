@@ -232,6 +232,14 @@ def _features(parsed: Parsed, log: Log) -> int:
     return 0
 
 
+def _interface(parsed: Parsed, log: Log) -> int:
+    from runv.cli.interface import run
+
+    check_id(parsed.arguments[1])
+    run(Container(_root(parsed), parsed.arguments[1]), parsed, _format(parsed))
+    return 0
+
+
 def _factory(parsed: Parsed, log: Log) -> int:
     from runv import settings
     from runv.cli.factory import run
@@ -285,6 +293,7 @@ _COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
     "features": _features,
     "factory": _factory,
     "completion": _completion,
+    "interface": _interface,
     "config": _config,
     "check": _check,
 }

@@ -46,7 +46,7 @@ def features() -> dict[str, Any]:
             "memoryPolicy": {"modes": list(MODES), "flags": list(FLAGS)},
             "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
             "mountExtensions": {"idmap": {"enabled": False}},
-            "netDevices": {"enabled": False},
+            "netDevices": {"enabled": True},
         },
         # Whoever sets these has a say in what the host gives.
         "potentiallyUnsafeConfigAnnotations": ["run.runv."],

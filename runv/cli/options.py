@@ -92,6 +92,11 @@ COMMANDS = (
     Command("ps", "show the processes of a container", "CONTAINER", 1, -1, (_FORMAT,), rest=True, details="The table shows the guest's processes; `--format json` the host's process ids that stand for them. Arguments after CONTAINER, meant for the host's ps, are accepted and not used."),
     Command("spec", "write a config.json to start from", "", 0, 0, (_BUNDLE, Flag("rootless", "switch", "accepted for runc's callers"))),
     Command("features", "show what this runtime can do, as JSON", "", 0, 0),
+    Command("interface", "show and change the network cards of a running sandbox", "list|add|rm|update CONTAINER [INTERFACE]", 2, 3, (
+        Flag("host-device", "text", "with add: a device of the host's that becomes INTERFACE, or a bridge that a new one is connected to"),
+        Flag("address", "list", "with add and update: an address to have, as 10.0.0.2/24"), Flag("remove-address", "list", "with update: an address to lose"),
+        Flag("mtu", "number", "with add and update"), Flag("mac", "text", "with add and update: the link's address"), _FORMAT,
+    ), details="`add` brings the link INTERFACE of the sandbox's network namespace into the guest, as `start` does with those it finds. What is changed is changed in the namespace as well."),
     Command("factory", "make, list or remove templates: booted machines that sandboxes start as copies of", "init|list|status|destroy", 1, 1, (
         Flag("nics", "number", "with init: how many network cards the sandboxes have (default: none)"), _FORMAT,
     ), details="Templates are made when a sandbox of a new shape is started; `init` makes one before. `status` ends with 1 when there is none for a sandbox of the default size. Clones share memory with their template, so what one tenant's guest has in its caches another may time: set template to off where that matters."),

@@ -56,13 +56,9 @@ Attributes = dict[int, bytes]
 
 def find(netlink: Netlink) -> Found:
     """Everything the guest is to have of the namespace that ``netlink`` is open in."""
-    addresses: dict[int, list[str]] = {}
-    for message in netlink.dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
-        address = address_of(message)
-        if address:
-            addresses.setdefault(_ADDRESS.unpack_from(message)[4], []).append(address)
+    by_link = addresses(netlink)
     found = [link_of(message) for message in netlink.dump(_RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0))]
-    links = {link.ifindex: link._replace(addresses=tuple(addresses.get(link.ifindex, ()))) for link in found if link}
+    links = {link.ifindex: link._replace(addresses=tuple(by_link.get(link.ifindex, ()))) for link in found if link}
     routes: list[Route | None] = []
     neighbours: list[Neighbour | None] = []
     rules: list[Rule | None] = []
@@ -76,6 +72,16 @@ def find(netlink: Netlink) -> Found:
         tuple(neighbour for neighbour in neighbours if neighbour),
         tuple(rule for rule in rules if rule),
     )
+
+
+def addresses(netlink: Netlink) -> dict[int, list[str]]:
+    """The addresses of every link, by its index."""
+    found: dict[int, list[str]] = {}
+    for message in netlink.dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
+        address = address_of(message)
+        if address:
+            found.setdefault(_ADDRESS.unpack_from(message)[4], []).append(address)
+    return found
 
 
 def _dump(netlink: Netlink, kind: int, header: struct.Struct, family: int) -> list[bytes]:

@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 
+from runv.network import devices
 from runv.network.links import Link
 from runv.network.names import tap_name
 from runv.network.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, attribute
@@ -18,10 +19,7 @@ _IFF_MULTI_QUEUE = 0x0100
 _IFF_NO_PI = 0x1000
 _IFF_VNET_HDR = 0x4000
 
-_RTM_NEWLINK, _RTM_NEWQDISC, _RTM_DELQDISC, _RTM_NEWTFILTER = 16, 36, 37, 44
-_LINK = struct.Struct("=BxHiII")
-_IFF_UP = 1
-_IFLA_MTU = 4
+_RTM_NEWQDISC, _RTM_DELQDISC, _RTM_NEWTFILTER = 36, 37, 44
 _TC = struct.Struct("=BxxxiIII")
 _TCA_KIND, _TCA_OPTIONS = 1, 2
 _INGRESS_PARENT = 0xFFFFFFF1
@@ -65,18 +63,12 @@ def connect(netlink: Netlink, link: Link, number: int) -> None:
     """Whatever comes in on the link goes out of the tap, and the other way round. Nothing of it reaches the host's own stack."""
     index = socket.if_nametoindex(tap_name(number))
     try:
-        change(netlink, index, up=True, mtu=link.mtu)
+        devices.change(netlink, index, up=True, mtu=link.mtu)
         _redirect(netlink, index, link.ifindex)
         _redirect(netlink, link.ifindex, index)
     except OSError as error:
         why = f" ({error.filename})" if error.filename else ""
         raise OSError(error.errno, error.strerror, f"{link.name}{why}") from None
-
-
-def change(netlink: Netlink, index: int, *, up: bool | None = None, mtu: int = 0, more: bytes = b"") -> None:
-    """Changes a link; ``more`` are further attributes (``IFLA_*``)."""
-    header = _LINK.pack(0, 0, index, _IFF_UP if up else 0, 0 if up is None else _IFF_UP)
-    netlink.request(_RTM_NEWLINK, header + (attribute(_IFLA_MTU, mtu) if mtu else b"") + more)
 
 
 def _redirect(netlink: Netlink, source: int, target: int) -> None:

@@ -10,11 +10,10 @@ from runv.agent.client import Agent
 from runv.errors import AgentError, AgentLostError, BootError
 from runv.files import listen_unix, read_text
 from runv.log import Log
-from runv.network.names import tap_name
-from runv.network.plan import card_address
 from runv.network.wire import Card
 from runv.processes import spawn
 from runv.sandbox import origin as origins
+from runv.sandbox.cards import nic_of
 from runv.sandbox.connection import carrier_of
 from runv.sandbox.layout import SandboxFolder, SandboxRecord
 from runv.sandbox.origin import Origin
@@ -23,7 +22,7 @@ from runv.sandbox.size import Size
 from runv.settings import Settings
 from runv.storage.plan import TAG
 from runv.vm import choice, host_devices, qemu, template, virtiofsd
-from runv.vm.machine import Machine, Nic, Share, Transport
+from runv.vm.machine import Machine, Share, Transport
 from runv.vm.qemu import Bind
 
 # A clone answers in a tenth of a second, or never.
@@ -291,13 +290,6 @@ def _start_bridge(sandbox: SandboxFolder, program: str, link: int, null: int) ->
             keep=[link, fd],
             pid_file=sandbox.path("bridge.pid"),
         )
-
-
-def nic_of(card: Card) -> Nic:
-    """A card as QEMU is to have it, with vhost-net for each of its queues; without where the host's kernel has none, and QEMU carries the
-    packets. Those descriptors are the caller's to close."""
-    vhosts = [host_devices.open_vhost_net() for _ in card.fds]
-    return Nic(tap_name(card.number), card.fds, card_address(card.number), tuple(fd for fd in vhosts if fd >= 0))
 
 
 def _first_connection(sandbox: SandboxFolder, record: SandboxRecord, deadline: float) -> Agent:

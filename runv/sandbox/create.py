@@ -8,11 +8,14 @@ from runv.agent.client import Agent
 from runv.errors import ConfigError, StateError, reason
 from runv.files import locked_folder, write_atomic
 from runv.log import Log
+from runv.network import lend
+from runv.network.lend import Loan
 from runv.network.wire import Wiring
 from runv.processes import Identity
 from runv.sandbox import boot, disks, hookpoints, join, network, relay, standin, view, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.netrecord import NetRecord
 from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.sandbox.remove import remove
 from runv.sandbox.size import Size, machine_size
@@ -39,6 +42,7 @@ class _Plan(NamedTuple):
     groups: list[str]
     host: Container | None
     network: str
+    loans: list[Loan]
     options: Options
 
 
@@ -108,6 +112,7 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
         groups=cgroups.plan(relative),
         host=host,
         network=network,
+        loans=loans_of(config),
         options=options,
         # Last: from here on there is something to close.
         opened=disks.Opened(merge([*planned.disks, *devices.disks]), _disks_of(host)),
@@ -116,6 +121,15 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
 
 def _disks_of(host: Container | None) -> dict[str, bool]:
     return disks.used(SandboxFolder(host.root, host.load().sandbox)) if host is not None else {}
+
+
+def loans_of(config: Config) -> list[Loan]:
+    """The devices of the host's that a container is to have.
+
+    :raise HostError: one is not there
+    """
+    wanted = config.linux.net_devices or {}
+    return [lend.plan(device, entry.name or device) for device, entry in wanted.items()]
 
 
 def _check_terminal(config: Config, options: Options) -> None:
@@ -224,8 +238,8 @@ def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, pr
         write_atomic(sandbox.path("members", container.id), "")
         # Engines fill the namespace before they call us, or from a hook: what is there after the hooks the machine starts with.
         hookpoints.at_creation(container, plan.document.config, process.pid)
-        spare = not plan.options.starts
-        wiring = network.bring_in(sandbox, process.pid, plan.network, plan.wanted.vcpus, spare=spare)
+        network.begin(sandbox, process.pid, plan.network, plan.loans)
+        wiring = network.bring_in(sandbox, process.pid, plan.wanted.vcpus, spare=not plan.options.starts)
         try:
             return _boot(container, sandbox, plan, process, wiring, log)
         finally:
@@ -256,6 +270,7 @@ def _enter_existing(container: Container, sandbox: SandboxFolder, plan: _Plan) -
                 raise StateError(f"cannot join sandbox {sandbox.name}: it has ended")
             write_atomic(sandbox.path("members", container.id), "")
             _share_processors(container.root, sandbox)
+            network.borrow(NetRecord(sandbox), network.namespace_of(sandbox), plan.loans)
             add_binds(qemu, sandbox.path("share"), _binds(plan))
             disks.attach(sandbox, disks.write_down(sandbox, container.id, plan.opened))
             return connect(sandbox)

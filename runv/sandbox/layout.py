@@ -4,7 +4,7 @@
 
     ROOT/@sandboxes/<sandbox>/sandbox.json   the agent's secret and carrier
                               qemu.pid, bridge.pid, virtiofsd.pid, relay.pid
-                              network.json     the links of a given namespace that are wired to the machine
+                              network.json     its cards, and what was done to its network (``runv.sandbox.netrecord``)
                               agent.sock, qmp.sock, fs.sock, console.log
                               members/<container>   who lives in it; the last one to leave ends the machine
                               disks/<container>     the disks it uses

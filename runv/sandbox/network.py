@@ -1,77 +1,80 @@
-"""The sandbox's network namespace: its links go into the guest when the machine is made, when the container starts, and on request.
-
-network.json, in the sandbox's folder::
-
-    {"namespace": "/run/netns/x", "device": 4, "inode": 4026532500,   where it is from; empty for the sandbox's own
-     "links": ["eth0"],                                               what was touched; written before it is
-     "cards": [{"number": 0, "link": "eth0", "ifindex": ..., "port": ...}]}
-"""
+"""The sandbox's network namespace: its links go into the guest when the machine is made, when the container starts, and on request."""
 
 import contextlib
-import json
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from runv.errors import AgentLostError, HostError, RunvError
-from runv.files import locked_folder, read_text, write_atomic
-from runv.network import plan, wire
+from runv.files import locked_folder, read_text
+from runv.network import lend, plan, wire
+from runv.network.lend import Loan
 from runv.network.names import names_in, tap_name
-from runv.sandbox import boot
+from runv.network.wire import Card
+from runv.processes import identify
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.netrecord import NetRecord
 from runv.vm import hotplug
 
 if TYPE_CHECKING:
     from runv.agent.client import Agent
 
-_RECORD = "network.json"
 
-
-class Record:
-    """network.json."""
-
-    def __init__(self, sandbox: SandboxFolder, data: dict[str, Any]) -> None:
-        self._sandbox = sandbox
-        self.namespace = str(data.get("namespace", ""))
-        self.device = int(data.get("device", 0))
-        self.inode = int(data.get("inode", 0))
-        self.links = [str(name) for name in data.get("links", [])]
-        self.cards = tuple(wire.Card(**entry) for entry in data.get("cards", []))
-
-    def save(self) -> None:
-        """Writes it; the caller holds the sandbox's lock."""
-        cards = [{**card._asdict(), "fds": ()} for card in self.cards]
-        data = {"namespace": self.namespace, "device": self.device, "inode": self.inode, "links": self.links, "cards": cards}
-        write_atomic(self._sandbox.path(_RECORD), json.dumps(data))
-
-
-def load(sandbox: SandboxFolder) -> Record:
-    """An empty one where the sandbox's network was empty so far."""
-    try:
-        return Record(sandbox, json.loads(read_text(sandbox.path(_RECORD))))
-    except FileNotFoundError:
-        return Record(sandbox, {})
-
-
-def bring_in(sandbox: SandboxFolder, standin: int, given: str, vcpus: int, *, spare: bool) -> wire.Wiring:
-    """Wires what is in the stand-in's network namespace to cards for the machine that is about to be started.
+def begin(sandbox: SandboxFolder, standin: int, given: str, loans: list[Loan]) -> None:
+    """Writes down which namespace a new sandbox has, where that matters later, and fills it with what the host lends.
 
     :param given: where the namespace came from, if it is not the stand-in's own: it outlives the sandbox
+    :raise HostError: a device cannot be moved
+    """
+    if not given and not loans:
+        return
+    record = NetRecord(sandbox)
+    record.holder = str(identify(standin))
+    if given:
+        status = os.stat(f"/proc/{standin}/ns/net")
+        record.namespace, record.device, record.inode = given, status.st_dev, status.st_ino
+    record.save()
+    borrow(record, f"/proc/{standin}/ns/net", loans)
+
+
+def borrow(record: NetRecord, namespace: str, loans: list[Loan]) -> None:
+    """Moves devices of the host's into a sandbox's namespace. They are given back when the sandbox ends.
+
+    :raise HostError: one cannot be moved
+    """
+    for loan in loans:
+        record.lent = [*record.lent, list(loan)]
+        record.save()
+        lend.lend(namespace, loan)
+
+
+def bring_in(sandbox: SandboxFolder, standin: int, vcpus: int, *, spare: bool) -> wire.Wiring:
+    """Wires what is in the stand-in's network namespace to cards for the machine that is about to be started.
+
     :param spare: whether an empty namespace may be filled before the container starts
     :raise HostError: it could not be done
     """
     # procfs answers at once, and most of the time there is nothing more to ask.
-    path, queues = f"/proc/{standin}/ns/net", plan.queues(vcpus)
-    record = Record(sandbox, {"links": names_in(read_text(f"/proc/{standin}/net/dev"))})
-    if not record.links and not spare:
+    names = names_in(read_text(f"/proc/{standin}/net/dev"))
+    if not names and not spare:
         return wire.Wiring()
-    if given:
-        status = os.stat(path)
-        record.namespace, record.device, record.inode = given, status.st_dev, status.st_ino
+    record, queues = NetRecord(sandbox), plan.queues(vcpus)
+    record.links = names
     record.save()
-    wiring = wire.connect(path, queues) if record.links else wire.Wiring((wire.spare(path, queues),))
-    record.cards = wiring.cards
-    record.save()
+    path = f"/proc/{standin}/ns/net"
+    wiring = wire.connect(path, queues) if names else wire.Wiring((wire.spare(path, queues),))
+    _keep_cards(record, wiring.cards)
     return wiring
+
+
+def cards_of(record: NetRecord) -> tuple[Card, ...]:
+    """The machine's network cards."""
+    return tuple(Card(*entry) for entry in record.cards)
+
+
+def _keep_cards(record: NetRecord, cards: tuple[Card, ...]) -> None:
+    record.cards = [list(card[:4]) for card in cards]
+    record.save()
 
 
 def bring_more(sandbox: SandboxFolder, agent: "Agent") -> None:
@@ -81,63 +84,70 @@ def bring_more(sandbox: SandboxFolder, agent: "Agent") -> None:
     :raise RunvError: it could not be done; what was tried is undone then
     """
     with locked_folder(sandbox.folder):
-        record = load(sandbox)
-        new = set(_present(sandbox)) - set(record.links)
+        record = NetRecord(sandbox)
+        new = set(present(sandbox)) - set(record.links)
         if new:
-            _wire(sandbox, record, agent, new)
-        spares = [card for card in record.cards if not card.ifindex]
-        for card in spares:
-            # Its tap stays until QEMU ends: there is nobody to see that, and QMP's library takes longer to load than all of this.
-            agent.call("unplug", {"card": plan.card_address(card.number)})
-        if spares:
-            record.cards = tuple(card for card in record.cards if card.ifindex)
-            record.save()
+            wire_more(sandbox, record, agent, new)
+        cards = cards_of(record)
+        for card in cards:
+            if not card.ifindex:
+                # Its tap stays until QEMU ends: there is nobody to see that, and QMP's library takes longer to load than all of this.
+                agent.call("unplug", {"card": plan.card_address(card.number)})
+                _keep_cards(record, tuple(other for other in cards if other.ifindex))
 
 
-def _namespace(sandbox: SandboxFolder) -> str:
-    """Where the sandbox's namespace is while its machine runs."""
+def namespace_of(sandbox: SandboxFolder) -> str:
+    """Where the sandbox's namespace is while its machine runs.
+
+    :raise AgentLostError: it does not
+    """
     process = sandbox.process("qemu.pid")
     if process is None or not process.alive():
         raise AgentLostError("the container's sandbox has ended")
     return f"/proc/{process.pid}/ns/net"
 
 
-def _present(sandbox: SandboxFolder) -> list[str]:
-    return names_in(read_text(_namespace(sandbox).removesuffix("ns/net") + "net/dev"))
+def present(sandbox: SandboxFolder) -> list[str]:
+    """The names of the links that are in the namespace of a running sandbox."""
+    return names_in(read_text(namespace_of(sandbox).removesuffix("ns/net") + "net/dev"))
 
 
-def _wire(sandbox: SandboxFolder, record: Record, agent: "Agent", names: set[str], only: str = "") -> tuple[wire.Card, ...]:
-    """Gives links of the namespace cards: spare ones, and then such as are plugged in."""
-    namespace, before = _namespace(sandbox), (record.links, record.cards)
-    spares = sum(not card.ifindex for card in record.cards)
+def wire_more(sandbox: SandboxFolder, record: NetRecord, agent: "Agent", names: set[str], only: str = "") -> None:
+    """Gives links of the namespace cards: spare ones, and then such as are plugged in.
+
+    :param only: the link to wire, where it is not all that have no card
+    :raise RunvError: it could not be done; what was tried is undone then
+    """
+    namespace, links, before = namespace_of(sandbox), record.links, cards_of(record)
+    spares = sum(not card.ifindex for card in before)
     queues = plan.queues(hotplug.vcpus(sandbox.path("qmp.sock"))) if len(names) > spares else 0
-    record.links = sorted({*record.links, *names})
+    record.links = sorted({*links, *names})
     record.save()
-    wiring = wire.connect(namespace, queues, record.cards, only)
+    wiring = wire.connect(namespace, queues, before, only)
     try:
         for card in wiring.cards:
             port = _plug(sandbox, card) if card.fds else card.port
-            others = tuple(other for other in record.cards if other.number != card.number)
-            record.cards = (*others, card._replace(port=port, fds=()))
-            record.save()
+            others = tuple(other for other in cards_of(record) if other.number != card.number)
+            _keep_cards(record, (*others, card._replace(port=port)))
         if wiring.setup:
             agent.call("setup", wiring.setup)
     except BaseException:
         with contextlib.suppress(RunvError):
             wire.disconnect(namespace, [card.link for card in wiring.cards])
-        for card in record.cards:
-            if card.port and card not in before[1]:
-                _pull(sandbox, card)
-        record.links, record.cards = before
-        record.save()
+        for card in cards_of(record):
+            if card.port and card not in before:
+                pull(sandbox, card)
+        record.links = links
+        _keep_cards(record, before)
         raise
     finally:
         wiring.close()
-    return wiring.cards
 
 
-def _plug(sandbox: SandboxFolder, card: wire.Card) -> str:
-    nic = boot.nic_of(card)
+def _plug(sandbox: SandboxFolder, card: Card) -> str:
+    from runv.sandbox.cards import nic_of
+
+    nic = nic_of(card)
     try:
         return hotplug.plug_nic(sandbox.path("qmp.sock"), nic)
     finally:
@@ -145,17 +155,48 @@ def _plug(sandbox: SandboxFolder, card: wire.Card) -> str:
             os.close(fd)
 
 
-def _pull(sandbox: SandboxFolder, card: wire.Card) -> None:
+def pull(sandbox: SandboxFolder, card: Card) -> None:
+    """Takes a card, and its tap, out of the machine as far as that goes."""
     with contextlib.suppress(RunvError):
-        hotplug.unplug_nic(sandbox.path("qmp.sock"), tap_name(card.number))
+        hotplug.unplug_nic(sandbox.path("qmp.sock"), tap_name(card.number), card.port)
 
 
-def let_go(sandbox: SandboxFolder) -> None:
-    """Takes the wiring off links that outlive the sandbox. What is gone, or is another namespace by now, is left alone."""
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, HostError):
-        record = load(sandbox)
-        if not record.namespace:
-            return
-        status = os.stat(record.namespace)
-        if (status.st_dev, status.st_ino) == (record.device, record.inode):
-            wire.disconnect(record.namespace, record.links)
+def forget(sandbox: SandboxFolder, record: NetRecord, card: Card) -> None:
+    """Takes a card that the guest has given up out of the machine, and the wiring off its link.
+
+    :raise HostError: the namespace cannot be entered
+    """
+    pull(sandbox, card)
+    wire.disconnect(namespace_of(sandbox), [card.link])
+    record.links = [name for name in record.links if name != card.link]
+    _keep_cards(record, tuple(other for other in cards_of(record) if other.number != card.number))
+
+
+@contextlib.contextmanager
+def letting_go(record: NetRecord) -> Iterator[None]:
+    """Around the end of a sandbox's processes: what outlives them is left as it was found. What is gone, or is another namespace by now, is
+    left alone."""
+    path = record.find_namespace()
+    held = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path else -1
+    try:
+        yield
+        if held >= 0:
+            _clean(record, f"/proc/self/fd/{held}")
+    finally:
+        if held >= 0:
+            os.close(held)
+
+
+def _clean(record: NetRecord, namespace: str) -> None:
+    from runv.network import bridged
+
+    for entry in record.lent:
+        with contextlib.suppress(HostError, OSError):
+            lend.give_back(namespace, Loan(*entry))
+    if record.namespace:
+        with contextlib.suppress(HostError):
+            if record.links:
+                wire.disconnect(namespace, record.links)
+        for name in record.made:
+            with contextlib.suppress(HostError):
+                bridged.remove(namespace, name)

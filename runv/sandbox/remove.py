@@ -8,6 +8,7 @@ from runv import cgroups
 from runv.errors import AgentError, AgentLostError, HostError, NotFoundError, StateError, VmError
 from runv.files import locked_folder, read_text, remove_tree, write_atomic
 from runv.processes import kill_and_wait
+from runv.sandbox import netrecord
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import PROCESSES, SandboxFolder
 from runv.state import SANDBOXES, Container, ContainerRecord
@@ -137,12 +138,21 @@ def end_sandbox(sandbox: SandboxFolder) -> None:
 
     :raise StateError: a process does not die
     """
-    kill_processes(sandbox)
-    if os.path.exists(sandbox.path("network.json")):
-        from runv.sandbox import network  # only where there is something to take back
-
-        network.let_go(sandbox)
+    with _network_left_as_it_was(sandbox):
+        kill_processes(sandbox)
     remove_tree(sandbox.folder)
+
+
+def _network_left_as_it_was(sandbox: SandboxFolder) -> contextlib.AbstractContextManager[None]:
+    """Around the end of the machine: what it had of the host's network, and of a namespace that was given, is given back."""
+    if os.path.exists(sandbox.path(netrecord.NAME)):
+        with contextlib.suppress(ValueError, TypeError):
+            record = netrecord.NetRecord(sandbox)
+            if record.outlives:
+                from runv.sandbox import network  # only where there is something to give back
+
+                return network.letting_go(record)
+    return contextlib.nullcontext()
 
 
 def kill_processes(sandbox: SandboxFolder) -> None:

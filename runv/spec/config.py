@@ -163,6 +163,12 @@ class MemoryPolicy(_Record):
     flags: list[str] | None = None
 
 
+class NetDevice(_Record):
+    """A device of the host's that moves into the container's network (spec: config-linux.md, "Network Devices"). An empty name: the same."""
+
+    name: str = ""
+
+
 class Linux(_Record):
     namespaces: list[Namespace] | None = None
     devices: list[Device] | None = None
@@ -174,11 +180,11 @@ class Linux(_Record):
     readonly_paths: list[str] | None = None
     mount_label: str = ""
     intel_rdt: Raw | None = None
+    net_devices: dict[str, NetDevice] | None = None
     uid_mappings: list[Raw] | None = None
     gid_mappings: list[Raw] | None = None
     time_offsets: Raw | None = None
     memory_policy: MemoryPolicy | None = None
-    net_devices: Raw | None = None
 
 
 class Hook(_Record):

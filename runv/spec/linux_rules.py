@@ -6,9 +6,10 @@ from runv.errors import ConfigError
 from runv.spec.memory_policy import mode_and_nodes
 
 if TYPE_CHECKING:
-    from runv.spec.config import Linux, Namespace, Resources
+    from runv.spec.config import Linux, Namespace, NetDevice, Resources
 
 NAMESPACES = ("cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts")
+_LINK_NAME_MAX = 15
 
 
 def check_linux(linux: "Linux", name: str) -> None:
@@ -17,11 +18,6 @@ def check_linux(linux: "Linux", name: str) -> None:
     _check_dependent(linux, name)
     if linux.intel_rdt is not None:
         raise ConfigError(f"{name}: $.linux.intelRdt cannot be honoured for a virtual machine's container")
-    if linux.net_devices:
-        raise ConfigError(
-            f"{name}: $.linux.netDevices cannot be honoured: a machine has the links of its network namespace",
-            hint="move them into the namespace that $.linux.namespaces names",
-        )
     if linux.resources is not None:
         _check_resources(linux.resources, name)
     if linux.memory_policy is not None:
@@ -31,6 +27,17 @@ def check_linux(linux: "Linux", name: str) -> None:
             if not path.startswith("/"):
                 raise ConfigError(f"{name}: $.linux.{member}[{index}] must be an absolute path, not {path!r}")
     _check_seccomp(linux.seccomp or {}, name)
+    _check_net_devices(linux.net_devices or {}, name)
+
+
+def _check_net_devices(devices: "dict[str, NetDevice]", name: str) -> None:
+    targets = [entry.name or device for device, entry in devices.items()]
+    for text in {*devices, *targets}:
+        if not 0 < len(text.encode(errors="replace")) <= _LINK_NAME_MAX or text in (".", "..") or any(c in "/:" or c.isspace() for c in text):
+            raise ConfigError(f"{name}: $.linux.netDevices: {text!r} is not a name for a network interface")
+    for text in targets:
+        if targets.count(text) > 1:
+            raise ConfigError(f"{name}: $.linux.netDevices: two devices are to be called {text}")
 
 
 def _check_dependent(linux: "Linux", name: str) -> None:

@@ -42,13 +42,18 @@ async def _plug(client: "QMPClient", nic: Nic) -> str:
     if nic.vhost_fds:
         netdev |= {"vhost": True, "vhostfds": await _send(client, "vhost", nic.vhost_fds)}
     await client.execute("netdev_add", netdev)
-    device: dict[str, object] = {"driver": "virtio-net-pci", "id": card_name(nic.name), "netdev": nic.name, "mac": nic.mac, "romfile": "", "guest_announce": "off", "bus": ports[0]}
+    device: dict[str, object] = {"driver": "virtio-net-pci", "id": _plugged_name(nic.name, ports[0]), "netdev": nic.name, "mac": nic.mac, "romfile": "", "guest_announce": "off", "bus": ports[0]}
     try:
         await client.execute("device_add", device | queue_options(nic))
     except ExecuteError:
         await client.execute("netdev_del", {"id": nic.name})
         raise
     return ports[0]
+
+
+def _plugged_name(netdev: str, port: str) -> str:
+    """No card that was there at boot is called so: of those that are removed, the names stay taken."""
+    return f"{card_name(netdev)}-{port}"
 
 
 async def _send(client: "QMPClient", prefix: str, fds: tuple[int, ...]) -> str:
@@ -70,8 +75,9 @@ def free_ports(buses: list[dict[str, Any]]) -> list[str]:
     )
 
 
-def unplug_nic(path: str, name: str) -> None:
-    """Takes a card out, and with it its tap. A guest that still uses it loses its link at once and the card when it lets go.
+def unplug_nic(path: str, name: str, port: str) -> None:
+    """Takes a card out, and with it its tap. A guest that still uses it loses its link at once and the card when it lets go. One that was
+    there at boot (``port`` is empty) stays, without a tap.
 
     :raise VmError: QEMU refused
     """
@@ -81,10 +87,10 @@ def unplug_nic(path: str, name: str) -> None:
         from qemu.qmp import ExecuteError
 
         try:
-            await client.execute("device_del", {"id": card_name(name)})
+            if port:
+                await client.execute("device_del", {"id": _plugged_name(name, port)})
         except ExecuteError as error:
-            # Gone already, as the guest has let go of it; or it was there at boot, and stays without a link.
-            if error.error_class != "DeviceNotFound" and "hotplug" not in str(error):
+            if error.error_class != "DeviceNotFound":  # gone already, as the guest has let go of it
                 raise
         await client.execute("netdev_del", {"id": name})
 

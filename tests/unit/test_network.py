@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from runv.errors import HostError, RunvError
-from runv.network import look, netns, plan
+from runv.network import devices, look, netns, plan
 from runv.network.links import Found, Hop, Link, Neighbour, Route, Rule, from_json, to_json
 from runv.network.names import names_in
 from runv.network.netlink import attribute, attributes, number, text
-from runv.sandbox import network
+from runv.network.wire import Card
+from runv.sandbox import interfaces, network
+from runv.sandbox.interfaces import Change
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.netrecord import NetRecord
 
 MAC = "02:00:00:00:00:01"
 ETH0 = Link(3, "eth0", MAC, 1400, True, ("10.0.0.2/24", "fd00::2/64"), kind="veth")
@@ -321,18 +324,50 @@ def sandbox(tmp_path: Path) -> SandboxFolder:
 def test_without_links_nothing_is_done(monkeypatch: pytest.MonkeyPatch, sandbox: SandboxFolder) -> None:
     monkeypatch.setattr("runv.sandbox.network.read_text", lambda path: NET_DEV + "    lo: 0 0\n")
     monkeypatch.setattr("runv.network.wire.connect", lambda *_: pytest.fail("looked at by netlink"))
-    assert network.bring_in(sandbox, os.getpid(), "/run/netns/given", 1, spare=False) == ((), {})
+    assert network.bring_in(sandbox, os.getpid(), 1, spare=False) == ((), {})
     assert os.listdir(sandbox.folder) == []
 
 
-@pytest.mark.parametrize(("change", "expected"), [(0, [("/proc/self/ns/net", ["eth0"])]), (1, [])])
+@pytest.mark.parametrize(("change", "expected"), [(0, [["eth0"]]), (1, [])])
 def test_only_the_same_namespace_is_let_go(
     monkeypatch: pytest.MonkeyPatch, sandbox: SandboxFolder, change: int, expected: list[object]
 ) -> None:
     done: list[object] = []
-    monkeypatch.setattr("runv.network.wire.disconnect", lambda namespace, names: done.append((namespace, names)))
+    monkeypatch.setattr("runv.network.wire.disconnect", lambda namespace, names: done.append(names))
     status = os.stat("/proc/self/ns/net")
     record = {"device": status.st_dev, "inode": status.st_ino + change, "links": ["eth0"]}
     Path(sandbox.path("network.json")).write_text(json.dumps({"namespace": "/proc/self/ns/net", **record}))
-    network.let_go(sandbox)
+    with network.letting_go(NetRecord(sandbox)):
+        assert done == []
     assert done == expected
+
+
+def test_what_is_written_down_is_read_back(sandbox: SandboxFolder) -> None:
+    record = NetRecord(sandbox)
+    assert not record.outlives
+    record.lent, record.cards, record.made = [["eno1", "eth0", True]], [[0, "eth0", 3, ""]], ["eth1"]
+    record.save()
+    again = NetRecord(sandbox)
+    assert vars(again) == vars(record)
+    assert again.outlives
+    assert network.cards_of(again) == (Card(0, "eth0", 3),)
+
+
+@pytest.mark.parametrize(("name", "good"), [("eth0", True), ("", False), ("a" * 16, False), ("a/b", False), ("..", False), ("a b", False)])
+def test_names_of_links(name: str, good: bool) -> None:
+    assert devices.is_name(name) == good
+
+
+@pytest.mark.parametrize(
+    ("mac", "good"), [(MAC, True), ("01:00:5e:00:00:01", False), ("0" * 12, False), ("00:00:00:00:00:00", False), ("02:00:00:00:00:g1", False)]
+)
+def test_addresses_of_links(mac: str, good: bool) -> None:
+    assert devices.is_mac(mac) == good
+
+
+def test_addresses_are_written_as_the_kernel_writes_them() -> None:
+    change = interfaces.check(Change(addresses=("10.0.0.2/24", "FD00:0::2/64"), removed=("10.0.0.3",)))
+    assert (change.addresses, change.removed) == (("10.0.0.2/24", "fd00::2/64"), ("10.0.0.3/32",))
+    for bad in (Change(addresses=("10.0.0.300/24",)), Change(removed=("x",)), Change(mac="ff:ff:ff:ff:ff:ff")):
+        with pytest.raises(RunvError):
+            interfaces.check(bad)

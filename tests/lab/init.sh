@@ -19,8 +19,10 @@ put_aside() { # NUMBER PATH: keep sight of a path that a tmpfs is about to cover
     mount --bind "/new$2" "/aside/$1" || fail "cannot bind $2"
 }
 add_tmpfs() { # PATH
+    mode=0755
+    [ "$1" = /tmp ] && mode=1777
     mkdir -p "/new$1"
-    mount -t tmpfs -o mode=1777 tmpfs "/new$1" || fail "cannot mount a tmpfs on $1"
+    mount -t tmpfs -o "mode=$mode" tmpfs "/new$1" || fail "cannot mount a tmpfs on $1"
 }
 bring_back() { # NUMBER PATH dir|file
     mkdir -p "/new${2%/*}"

@@ -21,7 +21,9 @@ _RUNNING, _EXITED = 1, 2
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 _SLEEP = "trap 'exit 5' TERM; while :; do sleep 1000 & wait $!; done"
 _WHO = "while :; do echo hello | nc -l -p 8000; done"
-_CONTAINER_PID, _NODE = 1, 2
+# Namespace modes: the kubelet asks for pids of the container's own unless a pod wants to share them.
+_POD, _CONTAINER, _NODE = 0, 1, 2
+_APART: Json = {"namespace_options": {"pid": _CONTAINER}}
 
 
 class Pod:
@@ -30,7 +32,7 @@ class Pod:
     def __init__(self, containerd: Containerd, folder: Path, **more: object) -> None:
         self.containerd = containerd
         name = secrets.token_hex(4)
-        linux: Json = {"cgroup_parent": f"/{containerd.cgroup_parent}/{name}"}
+        linux: Json = {"cgroup_parent": f"/{containerd.cgroup_parent}/{name}", "security_context": _APART}
         linux.update(more.pop("linux", {}))  # type: ignore[call-overload]
         metadata = {"name": name, "uid": name, "namespace": "default", "attempt": 0}
         self.config: Json = {
@@ -51,7 +53,7 @@ class Pod:
             "image": {"image": CRI_IMAGE},
             "command": ["sh", "-c", script],
             "log_path": f"{name}.log",
-            "linux": {},
+            "linux": {"security_context": _APART},
             **more,
         }
         made = self.containerd.call(
@@ -139,7 +141,7 @@ def test_two_pods_are_apart(containerd: Containerd, make_pod: MakePod) -> None:
 
 
 def test_processes_shared_when_asked(containerd: Containerd, make_pod: MakePod) -> None:
-    options = {"security_context": {"namespace_options": {"pid": 0}}}
+    options = {"security_context": {"namespace_options": {"pid": _POD}}}
     pod = make_pod(linux=options)
     first = pod.start("first", "exec sleep 1111", linux=options)
     second = pod.start("second", _SLEEP, linux=options)
@@ -149,7 +151,7 @@ def test_processes_shared_when_asked(containerd: Containerd, make_pod: MakePod) 
 
 
 def test_a_containers_life(containerd: Containerd, make_pod: MakePod) -> None:
-    pod = make_pod(linux={"security_context": {"namespace_options": {"pid": _CONTAINER_PID}}})
+    pod = make_pod()
     done = pod.start("done", "echo out; echo err >&2; exit 7")
     status = pod.wait(done)
     assert (status["exit_code"], status["reason"]) == (7, "Error")
@@ -193,7 +195,7 @@ def test_limits_and_security(containerd: Containerd, make_pod: MakePod, tmp_path
         cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max; touch /volume/made
     """
     lines = pod.ask(container, script).splitlines()
-    assert lines[:3] == ["1000", "0 27", "CapEff:\t0000000000000000"]
+    assert lines[:3] == ["1000", "1000 27", "CapEff:\t0000000000000000"]
     assert lines[3:] == ["Read-only file system", str(64 << 20), "50000 100000"]
     assert (tmp_path / "volume/made").stat().st_uid == 1000
     more = {"memory_limit_in_bytes": str(48 << 20)}

@@ -104,8 +104,8 @@ static int mount_share(const struct node *share, struct error *error)
 	if (get_str(share, "type", &type, error) < 0 || get_str(share, "tag", &tag, error) < 0 || get_str(share, "target", &target, error) < 0 ||
 	    mount_options_parse(share, &options, error) < 0)
 		return -1;
-	if (strcmp(type, "9p") != 0 && strcmp(type, "virtiofs") != 0)
-		return node_fail(share, "type", error, "must be 9p or virtiofs");
+	if (strcmp(type, "9p") != 0 && strcmp(type, "virtiofs") != 0 && strcmp(type, "tmpfs") != 0)
+		return node_fail(share, "type", error, "must be 9p, virtiofs or tmpfs");
 	root = open("/", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	place = root >= 0 ? inroot_mkdirs(root, target, error) : error_sys(error, errno, "cannot open /");
 	if (place < 0)

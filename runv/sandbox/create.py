@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from runv import OCI_VERSION, cgroups, limits
 from runv.agent.client import Agent
-from runv.errors import ConfigError, StateError, reason
+from runv.errors import AgentError, ConfigError, StateError, reason
 from runv.files import locked_folder, write_atomic
 from runv.log import Log
 from runv.network import lend
@@ -25,6 +25,7 @@ from runv.state import Container, ContainerRecord, check_id, make_root, timestam
 from runv.storage import plan as storage
 from runv.storage.devices import DevicePlan, place_devices, plan_devices
 from runv.storage.images import merge
+from runv.storage.memory import share_of
 from runv.vm.namespace import add_binds
 from runv.vm.qemu import Bind
 
@@ -178,6 +179,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     agent = _enter_sandbox(container, sandbox, plan, standing.identity, log)
     try:
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
+        _share_memory(agent, plan)
         terminal = _create_in_guest(container, sandbox, agent, plan, mounts, log)
         view.show(standing.identity, config, _binds(plan), container.folder)
         _attach(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
@@ -317,6 +319,15 @@ def _carry(
         {**mount, "source": sources[index]} if index in sources else mount
         for index, mount in enumerate(plan.storage.mounts)
     ]
+
+
+def _share_memory(agent: Agent, plan: _Plan) -> None:
+    for memory in plan.storage.memory:
+        try:
+            agent.call("setup", {"shares": [share_of(memory)]})
+        except AgentError as error:
+            if error.kind != "exists":  # then another container of the pod has brought it
+                raise
 
 
 def _create_in_guest(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from runv import sockets
 from runv.errors import ConfigError, reason
 from runv.storage.images import Wish, merge, wish
+from runv.storage.memory import SharedMemory, shared_memory
 
 if TYPE_CHECKING:
     from runv.spec.config import Config, Mount
@@ -45,6 +46,7 @@ class StoragePlan(NamedTuple):
     mounts: list[dict[str, Any]]
     carried: tuple[Carried, ...] = ()
     disks: tuple[Wish, ...] = ()
+    memory: tuple[SharedMemory, ...] = ()
 
 
 class GuestDisk(NamedTuple):
@@ -76,6 +78,7 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
         raise ConfigError(f"cannot use rootfs {rootfs}: {_why_not_folder(rootfs)}")
     mounts: list[dict[str, Any]] = []
     carried: list[Carried] = []
+    memory: list[SharedMemory] = []
     for index, mount in enumerate(config.mounts or []):
         entry = dict(raw["mounts"][index])
         mounts.append(entry)
@@ -89,6 +92,10 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
         if (found := sockets.at(source)) is not None:
             carried.append(Carried(len(mounts) - 1, found))
             continue
+        if (shared_by_path := shared_memory(mount.destination, source)) is not None:
+            memory.append(shared_by_path)
+            entry["source"] = shared_by_path.target
+            continue
         # The last part is what the guest's mountinfo gives as the source of the bind mount.
         name = f"{container}/{index}/{os.path.basename(source) or 'root'}"
         shared.append(Shared(source, name, "rbind" in (mount.options or [])))
@@ -98,7 +105,7 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
             where = os.path.join(mount.destination, os.path.relpath(inner.path, source))
             carried.append(Carried(len(mounts), inner))
             mounts.append({"destination": where, "type": "bind", "options": ["bind"]})
-    return StoragePlan(rootfs, tuple(shared), root, mounts, tuple(carried), merge(disks))
+    return StoragePlan(rootfs, tuple(shared), root, mounts, tuple(carried), merge(disks), tuple(memory))
 
 
 def placed_root(planned: StoragePlan, found: dict[str, GuestDisk]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ and disks, the host's cgroup alone does it (``needed``), and the guest is not to
 import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runv.spec.version import since_1_3
+from runv.spec.version import since
 
 if TYPE_CHECKING:
     from runv.spec.config import BlockIO, Cpu, Memory, Resources
@@ -204,7 +204,7 @@ def for_guest(resources: dict[str, Any], version: str) -> dict[str, Any]:
     """Resources as the guest is to get them: without what names CPUs, NUMA nodes and disks of the host. ``version`` is the configuration's:
     before 1.3, a pids limit of 0 was how callers wrote none."""
     kept = {name: value for name, value in resources.items() if name != "blockIO"}
-    if isinstance(kept.get("pids"), dict) and kept["pids"].get("limit") == 0 and not since_1_3(version):
+    if isinstance(kept.get("pids"), dict) and kept["pids"].get("limit") == 0 and not since(version, 3):
         del kept["pids"]
     if isinstance(kept.get("cpu"), dict):
         kept["cpu"] = {name: value for name, value in kept["cpu"].items() if name not in ("cpus", "mems")}

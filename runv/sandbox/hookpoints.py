@@ -6,7 +6,7 @@ from runv.errors import RunvError
 from runv.files import read_text
 from runv.log import Log
 from runv.processes import kill_and_wait
-from runv.spec.version import since_1_3
+from runv.spec.version import since
 from runv.state import CREATED, CREATING, RUNNING, STOPPED, Container, ContainerRecord
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
@@ -43,7 +43,8 @@ def at_creation(container: Container, config: "Config", pid: int) -> None:
     from runv.hooks import run_hooks, run_hooks_within
 
     given = state(container, container.load(), CREATING, pid)
-    run_hooks("prestart", hooks.prestart or [], given)
+    # In 1.0.0 these ran in `start`, and whoever wrote one for it expects that status.
+    run_hooks("prestart", hooks.prestart or [], given | {"status": CREATED})
     run_hooks("createRuntime", hooks.create_runtime or [], given)
     env = (config.process.env if config.process else None) or []
     run_hooks_within("createContainer", hooks.create_container or [], given, f"/proc/{pid}/ns/net", env)
@@ -76,7 +77,7 @@ def after_start(container: Container, record: ContainerRecord, pid: int, log: Lo
     from runv.hooks import run_hooks, run_tolerantly
 
     given = state(container, record, RUNNING, pid)
-    if not since_1_3(record.oci_version):
+    if not since(record.oci_version, 3):
         run_tolerantly("poststart", hooks.poststart or [], given, log.warning)
         return
     try:

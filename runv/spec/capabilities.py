@@ -1,5 +1,10 @@
 """The capabilities that the guest's kernel knows, in the kernel's order (capabilities(7))."""
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from runv.spec.config import Process
+
 CAPABILITIES = tuple(
     f"CAP_{name}"
     for name in (
@@ -9,3 +14,13 @@ CAPABILITIES = tuple(
         "BLOCK_SUSPEND AUDIT_READ PERFMON BPF CHECKPOINT_RESTORE"
     ).split()
 )
+
+_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
+
+
+def unknown_capabilities(process: "Process") -> list[str]:
+    """Names in any of the process's sets that are none."""
+    if process.capabilities is None:
+        return []
+    named = {name for kind in _SETS for name in getattr(process.capabilities, kind) or []}
+    return sorted(named.difference(CAPABILITIES))

@@ -5,15 +5,12 @@ Each sentence names the member. What is refused is in ``runv.spec.rules``; docs/
 
 from typing import TYPE_CHECKING, Any
 
-from runv.spec.capabilities import CAPABILITIES
+from runv.spec.capabilities import unknown_capabilities
 
 if TYPE_CHECKING:
     from runv.spec.config import Config, Process
 
 Raw = dict[str, Any]
-
-_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
-
 
 def in_config(config: "Config", raw: Raw) -> list[str]:
     """Sentences about a whole config.json; ``raw`` is the same as it was read."""
@@ -32,11 +29,8 @@ def in_process(process: "Process", path: str) -> list[str]:
         found.append(f"{path}.apparmorProfile is not applied: the guest has no AppArmor")
     if process.selinux_label:
         found.append(f"{path}.selinuxLabel is not applied: the guest has no SELinux")
-    if process.capabilities:
-        named = {name for kind in _SETS for name in getattr(process.capabilities, kind) or []}
-        unknown = sorted(named.difference(CAPABILITIES))
-        if unknown:
-            found.append(f"{path}.capabilities: {', '.join(unknown)} cannot be granted: unknown to the guest")
+    if unknown := unknown_capabilities(process):
+        found.append(f"{path}.capabilities: {', '.join(unknown)} cannot be granted: unknown to the guest")
     return found
 
 
@@ -49,5 +43,5 @@ def in_resources(resources: Raw) -> list[str]:
     asked += [f"network.{name}" for name in ("classID", "priorities") if network.get(name)]
     found = [f"linux.resources.{name} is not applied: the guest has cgroup v2 only" for name in asked]
     if memory.get("swappiness") is not None:
-        found.append("linux.resources.memory.swappiness is not applied: the guest does not swap")
+        found.append("linux.resources.memory.swappiness is without effect: the guest does not swap")
     return found

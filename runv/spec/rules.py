@@ -3,7 +3,9 @@
 from typing import TYPE_CHECKING
 
 from runv.errors import ConfigError
+from runv.spec.capabilities import unknown_capabilities
 from runv.spec.linux_rules import check_linux
+from runv.spec.version import since
 from runv.spec.vm_rules import check_vm
 
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ def check_config(config: "Config", name: str) -> None:
         raise ConfigError(f"{name}: $.root.path: a container needs a root file system")
     if config.process is not None:
         check_process(config.process, name, "$.process")
+        if (unknown := unknown_capabilities(config.process)) and not since(config.oci_version, 1):
+            raise ConfigError(f"{name}: $.process.capabilities: unknown capability {unknown[0]!r}")
     for index, mount in enumerate(config.mounts or []):
         _check_mount(mount, name, f"$.mounts[{index}]")
     _check_texts(config, name)

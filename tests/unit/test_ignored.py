@@ -15,7 +15,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("linux.mountLabel", "system_u:object_r:t:s0", "linux.mountLabel is not applied"),
     ("linux.resources.memory", {"kernel": 5}, "linux.resources.memory.kernel is not applied"),
     ("linux.resources.memory", {"kernelTCP": 5}, "linux.resources.memory.kernelTCP is not applied"),
-    ("linux.resources.memory", {"swappiness": 0}, "linux.resources.memory.swappiness is not applied"),
+    ("linux.resources.memory", {"swappiness": 0}, "linux.resources.memory.swappiness is without effect"),
     ("linux.resources.memory", {"disableOOMKiller": True}, "linux.resources.memory.disableOOMKiller is not applied"),
     ("linux.resources.network", {"classID": 5}, "linux.resources.network.classID is not applied"),
     ("linux.resources.network", {"priorities": [{"name": "a", "priority": 5}]}, "linux.resources.network.priorities"),

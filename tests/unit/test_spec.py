@@ -247,3 +247,9 @@ CRI, CRIO = "io.kubernetes.cri.", "io.kubernetes.cri-o."
 )
 def test_pods_by_annotation(annotations: dict[str, str], sandbox: str) -> None:
     assert sandbox_of(annotations) == sandbox
+
+
+def test_an_unknown_capability_is_an_error_before_1_1() -> None:
+    document = changed("process.capabilities.ambient", ["CAP_KILL", "CAP_X"])
+    assert read(document | {"ociVersion": "1.1.0"})
+    assert "$.process.capabilities: unknown capability 'CAP_X'" in refusal(json.dumps(document | {"ociVersion": "1.0.2-dev"}).encode())

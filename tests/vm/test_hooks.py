@@ -37,12 +37,12 @@ def test_order_and_state(runv: Runtime, bundle: Bundle, told: Path) -> None:
     }
     bundle.script("true")
     container = runv.create(bundle)
-    assert [state["status"] for state in states(told)] == ["creating"] * 3
+    assert [state["status"] for state in states(told)] == ["created", "creating", "creating"]
     container.start()
     assert container.wait() == 0
     container.delete()
     found = states(told)
-    assert [state["status"] for state in found] == ["creating", "creating", "creating", "created", "running", "stopped"]
+    assert [state["status"] for state in found] == ["created", "creating", "creating", "created", "running", "stopped"]
     pid = container.pid
     assert [state["pid"] for state in found] == [pid, pid, pid, 1, pid, 0]
     for state in found:

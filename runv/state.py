@@ -6,6 +6,7 @@
     ROOT/<container>/config.json     config.json as it was at create
     ROOT/<container>/init.pid        the stand-in of its first process, written by the stand-in's own child
     ROOT/<container>/relay.pid       what carries connections from inside to sockets that it was given
+    ROOT/<container>/notify/         where its notification socket is, while somebody waits for it to be ready
     ROOT/<container>/exec/<name>.pid the stand-ins of other processes
     ROOT/<container>/paused          its processes stand still
     ROOT/@sandboxes/<sandbox>/       one virtual machine (``runv.sandbox.layout``); @ is not allowed in ids

@@ -65,8 +65,18 @@ def _create(parsed: Parsed, log: Log) -> int:
 
 
 def _start(parsed: Parsed, log: Log) -> int:
-    lifecycle.start(_container(parsed), log)
+    _start_container(_container(parsed), log, foreground=False)
     return 0
+
+
+def _start_container(container: Container, log: Log, *, foreground: bool) -> None:
+    """With the variable set somebody waits to hear that the container is ready: systemd, or Podman on its behalf."""
+    if not os.environ.get("NOTIFY_SOCKET"):
+        lifecycle.start(container, log)
+        return
+    from runv.sandbox import notify
+
+    notify.start(container, log, foreground=foreground)
 
 
 def _run(parsed: Parsed, log: Log) -> int:
@@ -81,7 +91,7 @@ def _run(parsed: Parsed, log: Log) -> int:
         terminal = options.foreground and _has_terminal(container)
         try:
             with foreground.raw_terminal(terminal):
-                lifecycle.start(container, log)
+                _start_container(container, log, foreground=options.foreground)
                 if not options.foreground:
                     return 0
                 status = foreground.wait(process, terminal=terminal)

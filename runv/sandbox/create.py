@@ -12,7 +12,7 @@ from runv.network import lend
 from runv.network.lend import Loan
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, disks, hookpoints, join, network, relay, standin, view, wishes
+from runv.sandbox import boot, disks, hookpoints, join, network, notify, relay, standin, view, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.netrecord import NetRecord
@@ -107,7 +107,7 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
     log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
     return _Plan(
         document=document,
-        storage=planned,
+        storage=notify.with_socket(planned, container) if notify.wanted() else planned,
         devices=devices,
         wanted=wanted,
         groups=cgroups.plan(relative),
@@ -164,6 +164,8 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     # From here on `delete --force` finds everything: it is written down before it is made.
     container.save(record)
     _save_config(container, plan)
+    if notify.wanted():
+        notify.prepare(container)
     cgroups.create(missing)
     wanted = host_limits(config.linux.resources, plan.host is None, plan.wanted.memory_mib, plan.wanted.vcpus)
     cgroups.apply(plan.groups, [setting for setting in wanted if not setting.late])
@@ -344,7 +346,7 @@ def _create_in_guest(
     linux["namespaces"] = join.guest_namespaces(container.root, config, plan.host, sandbox)
     oci = {
         "root": storage.placed_root(plan.storage, found),
-        "process": guest_process(raw["process"]),
+        "process": guest_process(notify.with_variable(raw["process"]) if notify.wanted() else raw["process"]),
         "mounts": storage.placed_mounts(mounts, found),
         "linux": linux,
     } | hookpoints.for_guest(container, raw)

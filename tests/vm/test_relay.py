@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import http.server
 import json
@@ -20,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from .client import build_client
-from .harness import Bundle, Runtime, wait_until
+from .harness import Bundle, Runtime, new_id, wait_until
 from .network.nets import in_namespace, ip
 
 pytestmark = pytest.mark.vm
@@ -322,6 +323,57 @@ def test_a_resolver_that_comes_before_the_start(runv: Runtime, bundle: Bundle, n
     assert created.exec("timeout", "5", "nslookup", "db", "127.0.0.11").code != 0
     assert len(relays(runv)) == 1
     created.delete()
+
+
+@pytest.fixture
+def systemd(folder: Path) -> Iterator[socket.socket]:
+    """What systemd listens on for a service that says when it is ready."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
+        link.bind(str(folder / "systemd"))
+        link.settimeout(60)
+        yield link
+
+
+_READY = (
+    r"printf 'STATUS=warm\nMAINPID=1' | /client dgram $NOTIFY_SOCKET; sleep 1;"
+    r"printf 'READY=1\nSTATUS=x' | /client dgram $NOTIFY_SOCKET;"
+)
+
+
+def test_ready_in_the_foreground(runv: Runtime, talker: Bundle, folder: Path, systemd: socket.socket) -> None:
+    runtime = dataclasses.replace(runv, env={"NOTIFY_SOCKET": f"{folder}/systemd"})
+    talker.script(f"{_READY} read line; exit 3")
+    with runtime.popen("run", "--bundle", str(talker.path), new_id(), stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert [systemd.recv(100) for _ in range(2)] == [b"READY=1\n", b"MAINPID=%d\n" % process.pid]
+        assert systemd.recv(100) == b"BARRIER=1"
+        process.stdin.close()
+        assert process.wait(60) == 3
+
+
+def test_start_waits_for_ready(runv: Runtime, talker: Bundle, folder: Path, systemd: socket.socket) -> None:
+    runtime = dataclasses.replace(runv, env={"NOTIFY_SOCKET": f"{folder}/systemd"})
+    created = runtime.create(talker.script(f"{_READY} sleep 1000"))
+    with runtime.popen("start", created.id) as start:
+        assert [systemd.recv(100) for _ in range(2)] == [b"READY=1\n", b"MAINPID=%d\n" % created.pid]
+        assert start.poll() is None
+        assert systemd.recv(100) == b"BARRIER=1"
+        assert start.wait(60) == 0
+    created.delete()
+
+
+def test_a_container_that_ends_before_it_is_ready(
+    runv: Runtime, talker: Bundle, folder: Path, systemd: socket.socket
+) -> None:
+    runtime = dataclasses.replace(runv, env={"NOTIFY_SOCKET": f"{folder}/systemd"})
+    created = runtime.create(talker.script("echo $NOTIFY_SOCKET"))
+    created.start()
+    assert created.output() == b"/run/notify/notify.sock\n"
+    created.wait()
+    created.delete()
+    systemd.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        systemd.recv(100)
 
 
 def test_no_relay_where_none_is_needed(runv: Runtime, bundle: Bundle, folder: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 import pytest
 
 from .client import build_client
-from .harness import Bundle, Runtime, new_id, wait_until
+from .harness import DEADLINE_S, Bundle, Runtime, new_id, wait_until
 from .network.nets import in_namespace, ip
 
 pytestmark = pytest.mark.vm
@@ -43,7 +43,7 @@ def talker(bundle: Bundle, client: Path) -> Bundle:
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
-    """GET gives 10 MiB of noise, POST the sum of what was sent."""
+    """GET gives noise, POST the sum of what was sent."""
 
     protocol_version = "HTTP/1.0"
 
@@ -72,9 +72,9 @@ class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
 
 @contextlib.contextmanager
-def http_server(path: Path) -> Iterator[bytes]:
+def http_server(path: Path, size: int = MIB) -> Iterator[bytes]:
     with _Server(str(path), _Handler) as server:
-        server.data = os.urandom(10 * MIB)  # type: ignore[attr-defined]
+        server.data = os.urandom(size)  # type: ignore[attr-defined]
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         try:
@@ -100,7 +100,7 @@ def relays(runv: Runtime) -> list[int]:
 def test_an_http_server_on_a_socket(runv: Runtime, talker: Bundle, folder: Path) -> None:
     noise = os.urandom(10 * MIB)
     (talker.rootfs / "noise").write_bytes(noise)
-    with http_server(folder / "api.sock") as data:
+    with http_server(folder / "api.sock", 10 * MIB) as data:
         os.chmod(folder / "api.sock", 0o660)
         os.chown(folder / "api.sock", 0, 1000)
         # By a link, as /var/run is one, and under another name.
@@ -111,7 +111,7 @@ def test_an_http_server_on_a_socket(runv: Runtime, talker: Bundle, folder: Path)
             f"{GET.format(path='/run/srv/a.sock')}; {POST.format(path='/run/srv/a.sock')}; echo;"
             "for i in $(seq 20); do { echo hello | /client stream /run/srv/a.sock | head -c 4 | wc -c; } & done; wait"
         )
-        lines = runv.run_bundle(talker.script(script)).ok().lines
+        lines = runv.run_bundle(talker.script(script), deadline_s=3 * DEADLINE_S).ok().lines
         assert lines[0] == "socket 660 0 1000"
         assert lines[1] == hashlib.sha256(data).hexdigest()
         assert lines[2] == hashlib.sha256(noise).hexdigest()
@@ -151,10 +151,10 @@ def test_datagrams_and_seqpackets(runv: Runtime, talker: Bundle, folder: Path) -
         socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener,
     ):
         notify.bind(str(folder / "notify"))
-        notify.settimeout(60)
+        notify.settimeout(DEADLINE_S)
         listener.bind(str(folder / "packets"))
         listener.listen()
-        listener.settimeout(60)
+        listener.settimeout(DEADLINE_S)
         talker.mount("/run/notify", f"{folder}/notify", "bind", "bind")
         talker.mount("/run/packets", f"{folder}/packets", "bind", "bind")
         talker.script("printf READY=1 | /client dgram /run/notify; printf question | /client seqpacket /run/packets")
@@ -282,7 +282,7 @@ def resolver(namespace: str) -> Iterator[None]:
             ports = json.loads(process.stdout.readline())
             for kind, port in zip(("udp", "tcp"), ports, strict=True):
                 rule = f"-A OUTPUT -d 127.0.0.11/32 -p {kind} --dport 53 -j DNAT --to-destination 127.0.0.11:{port}"
-                subprocess.run([*command, "iptables", "-t", "nat", *rule.split()], check=True, timeout=20)
+                subprocess.run([*command, "iptables", "-t", "nat", *rule.split()], check=True, timeout=DEADLINE_S)
             yield
         finally:
             process.kill()
@@ -330,7 +330,7 @@ def systemd(folder: Path) -> Iterator[socket.socket]:
     """What systemd listens on for a service that says when it is ready."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as link:
         link.bind(str(folder / "systemd"))
-        link.settimeout(60)
+        link.settimeout(DEADLINE_S)
         yield link
 
 
@@ -348,7 +348,7 @@ def test_ready_in_the_foreground(runv: Runtime, talker: Bundle, folder: Path, sy
         assert [systemd.recv(100) for _ in range(2)] == [b"READY=1\n", b"MAINPID=%d\n" % process.pid]
         assert systemd.recv(100) == b"BARRIER=1"
         process.stdin.close()
-        assert process.wait(60) == 3
+        assert process.wait(DEADLINE_S) == 3
 
 
 def test_start_waits_for_ready(runv: Runtime, talker: Bundle, folder: Path, systemd: socket.socket) -> None:
@@ -358,7 +358,7 @@ def test_start_waits_for_ready(runv: Runtime, talker: Bundle, folder: Path, syst
         assert [systemd.recv(100) for _ in range(2)] == [b"READY=1\n", b"MAINPID=%d\n" % created.pid]
         assert start.poll() is None
         assert systemd.recv(100) == b"BARRIER=1"
-        assert start.wait(60) == 0
+        assert start.wait(DEADLINE_S) == 0
     created.delete()
 
 

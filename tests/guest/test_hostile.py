@@ -303,7 +303,7 @@ def test_mutated_requests(guest: Guest) -> None:
         **{"container": "c", "process": "init", "signal": 0, "rows": 1, "columns": 1, "all": False, "owner": False},
         **{"spec": oci_spec("true")["process"], "cgroup": ""},
     }
-    ops = ["exec", "start", "signal", "resize", "processes", "state", "wait", "sandbox", "setup", "nonesuch"]
+    ops = ["exec", "start", "signal", "resize", "processes", "state", "wait", "sandbox", "setup", "interfaces", "unplug", "nonesuch"]
     with guest.running("sleep", "100"):
         other = guest.connect()
         for _ in range(500):
@@ -333,8 +333,10 @@ def test_mutated_setup(guest: Guest) -> None:
             }
         ],
         "routes": [
-            {"destination": "10.9.0.0/16", "gateway": "", "interface": "lo", "source": "", "scope": 0, "metric": 0}
+            {"destination": "10.9.0.0/16", "gateway": "", "interface": "lo", "source": "", "scope": 0, "metric": 0},
+            {"destination": "10.8.0.0/16", "type": "unicast", "table": 100, "hops": [{"interface": "lo", "weight": 2}, {"interface": "lo"}]},
         ],
+        "rules": [{"family": 4, "priority": 9, "table": 100, "source": "10.9.0.0/16", "input": "lo", "mark": 1, "mask": 1}],
         "neighbours": [{"interface": "lo", "address": "10.0.0.1", "mac": "02:00:00:00:00:01"}],
         "sysctl": {"net.ipv4.ip_forward": "1"},
     }

@@ -7,7 +7,7 @@ import contextlib
 import errno
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
@@ -108,16 +108,20 @@ def _hierarchies() -> list[Hierarchy]:
     return parse_mountinfo(read_text("/proc/self/mountinfo"))
 
 
-def missing_folders(folders: list[str]) -> list[str]:
-    """Of ``folders`` and their parents those that do not exist, outermost first: what ``create`` will make, and ``remove`` take away."""
-    missing: list[str] = []
+def own_folders(folders: list[str], claimed: Collection[str]) -> list[str]:
+    """Of ``folders`` and their parents those that are ours, outermost first: what ``create`` will make, and ``remove`` take away.
+
+    Ours are those that do not exist, and those that others of our containers have made (``claimed``) and may leave to us.
+    """
+    own: list[str] = []
     for folder in folders:
         chain = []
-        while not os.path.isdir(folder) and folder != "/":
-            chain.append(folder)
+        while folder != "/":
+            if folder in claimed or not os.path.isdir(folder):
+                chain.append(folder)
             folder = os.path.dirname(folder)
-        missing += reversed(chain)
-    return list(dict.fromkeys(missing))
+        own += reversed(chain)
+    return list(dict.fromkeys(own))
 
 
 def memory_folder(folders: list[str]) -> str:
@@ -266,7 +270,7 @@ def _write(path: str, text: str) -> None:
 def remove(folders: list[str]) -> None:
     """Removes cgroups that we made, children first. Those in use by others, or gone, stay as they are."""
     deadline = time.monotonic() + _REMOVE_TIMEOUT_S
-    for folder in reversed(folders):
+    for folder in sorted(folders, key=len, reverse=True):
         _remove_one(folder, deadline)
 
 

@@ -12,7 +12,7 @@ from runv.network import lend
 from runv.network.lend import Loan
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, disks, hookpoints, join, network, notify, relay, standin, view, wishes
+from runv.sandbox import boot, claims, disks, hookpoints, join, network, notify, relay, standin, view, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.netrecord import NetRecord
@@ -149,7 +149,7 @@ def _check_terminal(config: Config, options: Options) -> None:
 def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     config = plan.document.config
     sandbox = _sandbox_for(container, plan)
-    missing = cgroups.missing_folders(plan.groups)
+    own = cgroups.own_folders(plan.groups, claims.claimed(container.root))
     record = ContainerRecord(
         id=container.id,
         sandbox=sandbox.name,
@@ -159,14 +159,14 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
         created=timestamp(),
         annotations=config.annotations or {},
         groups=plan.groups,
-        made_groups=missing,
+        made_groups=own,
     )
     # From here on `delete --force` finds everything: it is written down before it is made.
     container.save(record)
     _save_config(container, plan)
     if notify.wanted():
         notify.prepare(container)
-    cgroups.create(missing)
+    cgroups.create(own)
     wanted = host_limits(config.linux.resources, plan.host is None, plan.wanted.memory_mib, plan.wanted.vcpus)
     cgroups.apply(plan.groups, [setting for setting in wanted if not setting.late])
     standing = standin.start(

@@ -82,3 +82,11 @@ class SandboxFolder:
             return sorted(os.listdir(self.path("members")))
         except FileNotFoundError:
             return []
+
+
+def sandboxes(root: str) -> list[SandboxFolder]:
+    """Every sandbox below a state root."""
+    try:
+        return [SandboxFolder(root, name) for name in sorted(os.listdir(os.path.join(root, SANDBOXES)))]
+    except FileNotFoundError:
+        return []

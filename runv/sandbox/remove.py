@@ -6,12 +6,13 @@ import os
 
 from runv import cgroups
 from runv.errors import AgentError, AgentLostError, HostError, NotFoundError, StateError, VmError
-from runv.files import locked_folder, read_text, remove_tree, write_atomic
+from runv.files import locked_folder, remove_tree, write_atomic
 from runv.processes import kill_and_wait
 from runv.sandbox import netrecord
+from runv.sandbox.claims import left_in
 from runv.sandbox.connection import connect
-from runv.sandbox.layout import PROCESSES, SandboxFolder
-from runv.state import SANDBOXES, Container, ContainerRecord
+from runv.sandbox.layout import PROCESSES, SandboxFolder, sandboxes
+from runv.state import Container, ContainerRecord
 
 KILL_TIMEOUT_S = 10.0
 _AGENT_TIMEOUT_S = 10.0
@@ -40,9 +41,7 @@ def remove(container: Container) -> None:
 
 def _rebuilt(container: Container) -> ContainerRecord | None:
     """What matters of a state.json that cannot be read: the sandbox that counts the container as a member, and where its processes sit."""
-    sandboxes = os.path.join(container.root, SANDBOXES)
-    names = os.listdir(sandboxes) if os.path.isdir(sandboxes) else []
-    name = next((name for name in names if container.id in SandboxFolder(container.root, name).members()), None)
+    name = next((folder.name for folder in sandboxes(container.root) if container.id in folder.members()), None)
     if name is None:
         return None
     standin = container.standin()
@@ -84,10 +83,7 @@ def _let_go_on(sandbox: SandboxFolder) -> None:
 
 def _hand_over_groups(container: Container, record: ContainerRecord, sandbox: SandboxFolder, *, last: bool) -> None:
     """The machine stays in the cgroup of the container it was made for, and pods share parents: who leaves last removes what had to stay."""
-    try:
-        left: list[str] = json.loads(read_text(sandbox.path("groups.json")))
-    except FileNotFoundError:
-        left = []
+    left = left_in(sandbox)
     groups = left + [group for group in record.made_groups if group not in left]
     if not last:
         try:

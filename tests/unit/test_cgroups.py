@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runv.cgroups import Hierarchy, apply, missing_folders, parse_mountinfo, relative_path, remove
+from runv.cgroups import Hierarchy, apply, own_folders, parse_mountinfo, relative_path, remove
 from runv.errors import ConfigError, HostError
 from runv.limits import Extra, settings
 from runv.spec.config import BlockIO, Cpu, Memory, Pids, Resources
@@ -88,10 +88,25 @@ def test_paths_that_are_refused(path: str, systemd: bool) -> None:
         relative_path(path, "one", systemd=systemd)
 
 
-def test_missing_folders_come_outermost_first_and_once(tmp_path: Path) -> None:
+def test_folders_to_make_come_outermost_first_and_once(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     base = str(tmp_path / "there")
-    assert missing_folders([f"{base}/a/b", f"{base}/a/c", base]) == [f"{base}/a", f"{base}/a/b", f"{base}/a/c"]
+    assert own_folders([f"{base}/a/b", f"{base}/a/c", base], ()) == [f"{base}/a", f"{base}/a/b", f"{base}/a/c"]
+
+
+def test_folders_that_others_of_ours_made_are_ours_too(tmp_path: Path) -> None:
+    (tmp_path / "pod/one").mkdir(parents=True)
+    base = str(tmp_path)
+    assert own_folders([f"{base}/pod/one"], {f"{base}/pod"}) == [f"{base}/pod"]
+    assert own_folders([f"{base}/pod/one"], {f"{base}/pod/one"}) == [f"{base}/pod/one"]
+    assert own_folders([f"{base}/pod/two"], {f"{base}/pod", f"{base}/other"}) == [f"{base}/pod", f"{base}/pod/two"]
+
+
+def test_removing_needs_no_order(tmp_path: Path) -> None:
+    folders = [str(tmp_path / name) for name in ("a/b", "a", "a/b/c")]
+    os.makedirs(folders[-1])
+    remove(folders)
+    assert not (tmp_path / "a").exists()
 
 
 def test_removing_takes_children_first_and_leaves_what_is_used(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def mutant(sound: Json, seed: int) -> Mutant:
         mutate = random.choice(_OF_TREES)
         done.append(f"{mutate.__name__.strip('_')} {mutate(tree, random)}")
     text = json.dumps(tree, ensure_ascii=random.random() < 0.5).encode(errors="surrogatepass")
-    if random.random() < 0.15:
+    if random.random() < 0.3:
         of_text = random.choice(_OF_TEXTS)
         done.append(of_text.__name__.strip("_"))
         text = of_text(text, random)

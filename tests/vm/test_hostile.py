@@ -13,7 +13,7 @@ from .mutations import mutant
 pytestmark = pytest.mark.vm
 
 _SEEDS = 200
-_SMALL_SEEDS = 60
+_SMALL_SEEDS = 40
 _GIVE_UP = (
     "internal error",  # a mistake of runv's, see runv/cli/main.py
     "broke the protocol",  # runv told the agent what it does not take

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Bundle, Created, Runtime, qemu_of
+from .harness import Bundle, Created, Runtime, cgroup_folders, new_id, qemu_of
 
 pytestmark = pytest.mark.vm
 
@@ -121,3 +121,20 @@ def test_a_pod_that_is_not_there(runv: Runtime, bundle: Bundle) -> None:
     bundle.config["annotations"] = {CRI["type"]: "container", CRI["sandbox"]: "rvt-nobody"}
     failed = runv.run_bundle(bundle.save())
     assert failed.code == 1 and "does not exist" in failed.err
+
+
+def test_a_cgroup_that_is_used_again_before_it_was_left(runv: Runtime, make_bundle: MakeBundle) -> None:
+    """The first container of a pod is made anew while its old machine, which sits in its cgroup, still serves another (`podman pod restart`)."""
+    parent = new_id()
+    first, second = _sleeper(make_bundle, "one", 1000), _sleeper(make_bundle, "two", 2000)
+    for bundle, name in ((first, "first"), (second, "second")):
+        bundle.linux["cgroupsPath"] = f"/{parent}/{name}"
+        bundle.save()
+    old = runv.start(first)
+    member = runv.start(_share(second, old, "network"))
+    old.delete()
+    new = runv.start(first)
+    member.delete()
+    assert any(Path("/sys/fs/cgroup").glob(f"*/{parent}/first")) or Path(f"/sys/fs/cgroup/{parent}/first").exists()
+    new.delete()
+    assert [path for path in cgroup_folders() if parent in path] == []

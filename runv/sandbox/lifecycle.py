@@ -15,6 +15,7 @@ from runv.processes import Identity, kill_and_wait
 from runv.sandbox import hookpoints
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.netrecord import NetRecord
 from runv.sandbox.remove import kill_processes, remove
 from runv.state import CREATED, CREATING, PAUSED, RUNNING, STOPPED, Container, ContainerRecord, timestamp
 
@@ -65,7 +66,7 @@ def _bring_in_links(sandbox: SandboxFolder, agent: "Agent") -> None:
     into the guest. With nothing new this costs a look into procfs."""
     qemu = sandbox.process("qemu.pid")
     names = names_in(read_text(f"/proc/{qemu.pid}/net/dev")) if qemu is not None else []
-    if names or os.path.exists(sandbox.path("network.json")):
+    if not NetRecord(sandbox).settled(names):
         from runv.sandbox import network
 
         network.bring_more(sandbox, agent)

@@ -13,6 +13,7 @@
 import json
 import os
 
+from runv.errors import StateError
 from runv.files import read_text, write_atomic
 from runv.processes import Identity
 from runv.sandbox.layout import SandboxFolder
@@ -28,12 +29,14 @@ class NetRecord:
     """network.json; empty where nothing was done so far. The caller holds the sandbox's lock."""
 
     def __init__(self, sandbox: SandboxFolder) -> None:
-        """:raise ValueError, TypeError: it cannot be read"""
+        """:raise StateError: it cannot be read"""
         self._sandbox = sandbox
         try:
             data: dict[str, Any] = json.loads(read_text(sandbox.path(NAME)))
         except FileNotFoundError:
             data = {}
+        except ValueError as error:
+            raise StateError(f"cannot read {sandbox.path(NAME)}: {error}") from error
         self.namespace: str = data.get("namespace", "")
         self.device: int = data.get("device", 0)
         self.inode: int = data.get("inode", 0)
@@ -47,6 +50,10 @@ class NetRecord:
         """Writes it."""
         data = {name: value for name, value in vars(self).items() if not name.startswith("_")}
         write_atomic(self._sandbox.path(NAME), json.dumps(data))
+
+    def settled(self, present: list[str]) -> bool:
+        """Whether each of these links has a card, and each card a link."""
+        return set(self.links).issuperset(present) and all(ifindex for _, _, ifindex, _ in self.cards)
 
     @property
     def outlives(self) -> bool:

@@ -142,7 +142,7 @@ def end_sandbox(sandbox: SandboxFolder) -> None:
 def _network_left_as_it_was(sandbox: SandboxFolder) -> contextlib.AbstractContextManager[None]:
     """Around the end of the machine: what it had of the host's network, and of a namespace that was given, is given back."""
     if os.path.exists(sandbox.path(netrecord.NAME)):
-        with contextlib.suppress(ValueError, TypeError):
+        with contextlib.suppress(StateError):
             record = netrecord.NetRecord(sandbox)
             if record.outlives:
                 from runv.sandbox import network  # only where there is something to give back

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from runv.errors import HostError, RunvError
+from runv.errors import HostError, RunvError, StateError
 from runv.network import devices, look, netns, plan
 from runv.network.links import Found, Hop, Link, Neighbour, Route, Rule, from_json, to_json
 from runv.network.names import names_in
@@ -351,6 +351,23 @@ def test_what_is_written_down_is_read_back(sandbox: SandboxFolder) -> None:
     assert vars(again) == vars(record)
     assert again.outlives
     assert network.cards_of(again) == (Card(0, "eth0", 3),)
+
+
+def test_when_there_is_nothing_to_bring_in(sandbox: SandboxFolder) -> None:
+    record = NetRecord(sandbox)
+    assert record.settled([])
+    assert not record.settled(["eth0"])
+    record.links, record.cards = ["eth0"], [[0, "eth0", 3, ""]]
+    assert record.settled(["eth0"])
+    assert not record.settled(["eth0", "eth1"])
+    record.cards = [[0, "", 0, ""]]
+    assert not record.settled([])
+
+
+def test_a_record_that_cannot_be_read(sandbox: SandboxFolder) -> None:
+    Path(sandbox.path("network.json")).write_text("{")
+    with pytest.raises(StateError, match=r"cannot read .*network.json"):
+        NetRecord(sandbox)
 
 
 @pytest.mark.parametrize(("name", "good"), [("eth0", True), ("", False), ("a" * 16, False), ("a/b", False), ("..", False), ("a b", False)])

@@ -30,6 +30,7 @@ RESOLVE_IN_ROOT = 0x10
 # The same numbers on every architecture (system calls added since 5.2 share one table).
 _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
+_SYS_MOUNT_SETATTR = 442
 _SYS_OPENAT2 = 437
 _SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 _NODES_MAX = 1024
@@ -140,4 +141,20 @@ def openat2(folder: int, path: str, flags: int, resolve: int) -> int:
             ctypes.c_size_t(ctypes.sizeof(how)),
         ),
         path,
+    )
+
+
+def make_slave(tree_fd: int) -> None:
+    """mount_setattr(2) on what ``open_tree`` returned: from now on it follows the mounts it is a copy of, and they do not follow it."""
+    attributes = (ctypes.c_uint64 * 4)(0, 0, MS_SLAVE, 0)
+    _check(
+        _libc.syscall(
+            ctypes.c_long(_SYS_MOUNT_SETATTR),
+            ctypes.c_int(tree_fd),
+            b"",
+            ctypes.c_uint(AT_EMPTY_PATH | AT_RECURSIVE),
+            attributes,
+            ctypes.c_size_t(ctypes.sizeof(attributes)),
+        ),
+        "mount_setattr",
     )

@@ -18,6 +18,9 @@ def add_binds(qemu: Identity, share: str, binds: list[Bind]) -> None:
     """
     try:
         trees = [(linux.open_tree(bind.source, recursive=bind.recursive), bind) for bind in binds]
+        for tree, _ in trees:
+            # Copies of shared mounts are their peers: unmounting one later would unmount what is below the host's own.
+            linux.make_slave(tree)
     except OSError as error:
         raise HostError(f"share {error.filename}", error) from error
     inside(qemu, lambda: attach(trees, share), "share")

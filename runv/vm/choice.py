@@ -56,11 +56,11 @@ def machine(settings: Settings, *, passes_through: bool = False) -> Choice:
 
 
 def share(settings: Settings) -> Choice:
-    """9p, in QEMU's own process."""
+    """9p, in QEMU's own process; docs/storage.md has what it costs and lacks."""
     wanted = settings.text("share")
     if wanted != "auto":
         return Choice(wanted, f"set by {settings.sources['share']}")
-    return Choice("9p", "needs no process beside QEMU, and works with copy-on-write memory")
+    return Choice("9p", "starts as a clone and needs less memory; virtiofs is faster with many small files")
 
 
 def _cannot_open(device: str) -> str:

@@ -6,6 +6,10 @@ import socket
 from runv import cgroups, linux
 from runv.processes import Identity, spawn
 
+# With cache=none no file could be mapped shared. This way what is cached of a file's data lasts until its time of change or size is another,
+# which is looked at each time.
+_OPTIONS = "cache=auto,timeout=0,xattr,posix_acl,announce_submounts"
+
 
 def start(
     program: str, folder: str, listener: socket.socket, *, qemu_pid: int, groups: list[str], pid_file: str, null_fd: int
@@ -20,7 +24,7 @@ def start(
         cgroups.enter(groups)
         linux.setns(namespace, linux.CLONE_NEWNS)
 
-    argv = [program, f"--fd={listener.fileno()}", "-o", f"source={folder}", "-o", "cache=none,xattr,announce_submounts"]
+    argv = [program, f"--fd={listener.fileno()}", "-o", f"source={folder}", "-o", _OPTIONS]
     try:
         return spawn(
             argv,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 
 from tests.vm.harness import wait_until
@@ -101,6 +104,22 @@ def test_devices(docker: Docker) -> None:
     ours, theirs = (docker.run("--runtime", r, *flags, IMAGE, "sh", "-c", script).ok().lines for r in ("runv", "runc"))
     assert ours == theirs
     assert ours[-1] == "opened" and "10, 229" in ours[0] and "1,   3" in ours[1]
+
+
+def test_a_block_device(docker: Docker, tmp_path: Path) -> None:
+    """A disk of the host becomes one of the machine; the container finds it where it asked for it, and may do what it asked for."""
+    image = tmp_path / "image"
+    image.write_bytes(b"content" + bytes(1 << 20))
+    losetup = ("losetup", "--find", "--show", str(image))
+    loop = subprocess.run(losetup, check=True, capture_output=True, text=True).stdout.strip()
+    script = "ls -l /dev/xvda | cut -c 1; head -c 7 /dev/xvda; printf changed | dd of=/dev/xvda conv=fsync,notrunc 2>/dev/null && echo written"
+    try:
+        reader = docker.run("--device", f"{loop}:/dev/xvda:r", IMAGE, "sh", "-c", script)
+        assert reader.out == "b\ncontent" and image.read_bytes()[:7] == b"content"
+        writer = docker.run("--device", f"{loop}:/dev/xvda", IMAGE, "sh", "-c", script).ok()
+        assert writer.lines == ["b", "contentwritten"] and image.read_bytes()[:7] == b"changed"
+    finally:
+        subprocess.run(["losetup", "--detach", loop], check=True)
 
 
 def test_devices_that_were_not_given(docker: Docker) -> None:

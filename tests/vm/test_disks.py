@@ -142,6 +142,15 @@ def test_a_read_only_volume(runv: Runtime, bundle: Bundle, image: Path, why: str
     assert image.read_bytes() == before
 
 
+def test_what_is_trimmed_is_given_back(runv: Runtime, bundle: Bundle, image: Path) -> None:
+    bundle.process["capabilities"] = {name: ["CAP_SYS_ADMIN"] for name in ("bounding", "effective", "permitted")}
+    bundle.mount("/data", str(image), "ext4")
+    runv.run_bundle(bundle.script("head -c 8m /dev/urandom >/data/file")).ok()
+    full = image.stat().st_blocks
+    runv.run_bundle(bundle.script("rm /data/file; sync; fstrim /data")).ok()
+    assert image.stat().st_blocks <= full - (7 << 20) // 512
+
+
 def test_qcow2(runv: Runtime, bundle: Bundle, image: Path, folder: Path) -> None:
     packed = folder / "volume.qcow2"
     command("qemu-img", "convert", "-O", "qcow2", image, packed)

@@ -185,3 +185,18 @@ def test_entrypoint_and_environment(docker: Docker, tmp_path: Path) -> None:
     ).ok()
     assert done.out == "a  b $HOME"
     assert docker.run("--env-file", str(variables), IMAGE, "sh", "-c", "echo $FROM_FILE").ok().out == "yes\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "script"),
+    [
+        (("-v", "/:/host:ro"), "ls /host; cat /host/etc/hostname; touch /host/x"),
+        (("-w", "/not/there", "-u", "4242"), "pwd; id; echo $HOME; touch x"),
+        (("--cpuset-cpus", "0", "-m", "64m", "--oom-score-adj", "300"), "nproc; cat /proc/self/oom_score_adj"),
+        (("--pid", "host", "--ipc", "host", "--uts", "host", "--cgroupns", "host"), "echo started"),
+    ],
+    ids=["everything", "nowhere", "limits", "host-namespaces"],
+)
+def test_flags_do_what_they_do_with_runc(docker: Docker, flags: tuple[str, ...], script: str) -> None:
+    ours, theirs = (docker.run("--runtime", runtime, *flags, IMAGE, "sh", "-c", script) for runtime in ("runv", "runc"))
+    assert (ours.code, ours.out, ours.err) == (theirs.code, theirs.out, theirs.err)

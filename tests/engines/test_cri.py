@@ -104,6 +104,7 @@ def _machines(containerd: Containerd) -> list[Path]:
     return list((containerd.folder / "runtime/cri/k8s.io/@sandboxes").glob("*/qemu.pid"))
 
 
+@pytest.mark.smoke
 def test_three_containers_of_a_pod(containerd: Containerd, make_pod: MakePod) -> None:
     pod = make_pod()
     server = pod.start("server", _WHO, envs=[{"key": "SECRET", "value": "one"}])

@@ -70,6 +70,7 @@ def test_terminal(containerd: Containerd) -> None:
         assert process.wait(DEADLINE_S) == 3
 
 
+@pytest.mark.smoke
 def test_a_tasks_life(containerd: Containerd) -> None:
     name = containerd.ctr_sleeping("c")
     assert _status(containerd, name) == "RUNNING"

@@ -116,6 +116,14 @@ def test_a_network_of_ones_own(podman: Podman) -> None:
     assert done.ok().out == "hello\n"
 
 
+def test_names_in_a_network_of_ones_own(podman: Podman) -> None:
+    podman("network", "create", "named")
+    podman.detached("--network", "named", "--name", "server", "--network-alias", "alias", IMAGE, "sh", "-c", _WHO)
+    client = podman.sleeping("--network", "named")
+    for name in ("server", "alias"):
+        assert podman.exec(client, "timeout", "30", "sh", "-c", _ASK.format(name)).ok().out == "hello\n"
+
+
 def test_the_network_of_another_container(podman: Podman) -> None:
     first = podman.detached("--name", "first", IMAGE, "sh", "-c", _WHO)
     second = podman.sleeping("--network", "container:first")

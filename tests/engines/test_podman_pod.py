@@ -24,6 +24,7 @@ def _machines(podman: Podman) -> int:
     return len(list((podman.folder / "runtime/@sandboxes").glob("*")))
 
 
+@pytest.mark.smoke
 def test_a_pod_is_one_machine(podman: Podman) -> None:
     podman.pod("pod")
     podman.in_pod("pod", "--name", "server", "-e", "SECRET=one", IMAGE, "sh", "-c", _WHO)

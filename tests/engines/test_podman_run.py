@@ -74,6 +74,7 @@ def test_detached(podman: Podman) -> None:
     assert podman.try_("container", "exists", "fred").code == 1
 
 
+@pytest.mark.smoke
 def test_exec(podman: Podman) -> None:
     name = podman.sleeping("-e", "A=container")
     assert podman.exec(name, "sh", "-c", "echo $A; exit 9").code == 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
@@ -15,12 +16,18 @@ pytestmark = pytest.mark.vm
 PINGS = "ip -o link show net0; ping -c1 -W5 10.78.0.1; ping -c1 -W5 fd00:78::1"
 
 
-def add(net: Net, kind: str, *options: str, parent: str = "up0") -> None:
-    """``net0`` in the pod, on a parent in the peer whose other end is ``far0``."""
-    ip("-n", net.peer, "link", "add", parent, "type", "veth", "peer", "name", "far0")
-    for words in (f"link set {parent} up", "link set far0 up", "address add 10.78.0.1/24 dev far0", "address add fd00:78::1/64 dev far0 nodad"):
-        ip("-n", net.peer, *words.split())
-    ip("-n", net.peer, "link", "add", "link", parent, "name", "net0", "type", kind, *options)
+def outside(net: Net) -> str:
+    return f"rvout{net.suffix}"
+
+
+def add(net: Net, kind: str, *options: str) -> None:
+    """``net0`` in the pod, on ``up0`` in the peer, whose other end is ``far0`` outside of both."""
+    net.make(outside(net))
+    ip("-n", net.peer, "link", "add", "up0", "type", "veth", "peer", "name", "far0", "netns", outside(net))
+    ip("-n", net.peer, "link", "set", "up0", "up")
+    for words in ("link set far0 up", "address add 10.78.0.1/24 dev far0", "address add fd00:78::1/64 dev far0 nodad"):
+        ip("-n", outside(net), *words.split())
+    ip("-n", net.peer, "link", "add", "link", "up0", "name", "net0", "type", kind, *options)
     ip("-n", net.peer, "link", "set", "net0", "netns", net.pod)
     give(net)
 
@@ -59,6 +66,12 @@ def test_ipvlan(runv: Runtime, bundle: Bundle, empty: Net, mode: str) -> None:
     ip("-n", empty.peer, "link", "set", "net1", "netns", empty.pod)
     ip("-n", empty.pod, "link", "set", "net1", "up")
     ip("-n", empty.pod, "address", "add", "10.78.0.3/32", "dev", "net1")
+    if mode == "l3":
+        # Where the parent is, packets are routed; and nobody there is asked for addresses: whoever sends has to know where to.
+        mac = json.loads(ip("-n", empty.peer, "-j", "link", "show", "up0"))[0]["address"]
+        for own, guest in (("10.78.0.9/24", "10.78.0.2"), ("fd00:78::9/64", "fd00:78::2")):
+            ip("-n", empty.peer, "address", "add", own, "dev", "up0", *(["nodad"] if ":" in own else []))
+            ip("-n", outside(empty), "neighbour", "replace", guest, "lladdr", mac, "dev", "far0", "nud", "permanent")
     text = run(runv, in_namespace(bundle, empty.path), PINGS + "; ping -c1 -W5 -I 10.78.0.2 10.78.0.1; cat /sys/class/net/net*/address")
     assert text.count(" 0% packet loss") == 3, text
     first, second = text.split()[-2:]

@@ -42,6 +42,8 @@ def _lay_over(config: Config, binds: list[Bind], folder: str) -> None:
     sources = {bind.name.split("/")[1]: bind for bind in binds}
     placed = list(_placed(config, sources))
     root = sources["rootfs"].source if "rootfs" in sources else folder
+    if root == "/":
+        return  # that is what there is to see
     if "rootfs" in sources:
         linux.move_mount(linux.open_tree(root, recursive=True), root)
     else:

@@ -148,6 +148,27 @@ def _default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
 
 
+def exit_status(child: Identity, timeout_s: float) -> int | None:
+    """How a child of ours has ended, as ``os.waitstatus_to_exitcode`` has it; it stays to be waited for. None when it runs on for ``timeout_s``,
+    or is no child of ours."""
+    try:
+        pidfd = os.pidfd_open(child.pid)
+    except ProcessLookupError:
+        return None
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        poll.poll(timeout_s * 1000)
+        found = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    finally:
+        os.close(pidfd)
+    if found is None:
+        return None
+    return found.si_status if found.si_code == os.CLD_EXITED else -found.si_status
+
+
 def kill_and_wait(process: Identity, timeout_s: float) -> bool:
     """Kills a process and waits until it is gone. False when it was not after ``timeout_s``."""
     try:

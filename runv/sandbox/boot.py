@@ -11,7 +11,7 @@ from runv.errors import AgentError, AgentLostError, BootError
 from runv.files import listen_unix, read_text
 from runv.log import Log
 from runv.network.wire import Card
-from runv.processes import spawn
+from runv.processes import exit_status, spawn
 from runv.sandbox import origin as origins
 from runv.sandbox.cards import nic_of
 from runv.sandbox.connection import carrier_of
@@ -27,6 +27,8 @@ from runv.vm.qemu import Bind
 
 # A clone answers in a tenth of a second, or never.
 _CLONE_TIMEOUT_S = 15
+# Its connections end a moment before QEMU does.
+_END_TIMEOUT_S = 1.0
 _CONSOLE_LINES = 12
 
 
@@ -132,16 +134,24 @@ def wait(machine: Launched, log: Log) -> Agent:
             # looking for the process: its connections end a moment before it does.
             hangs = time.monotonic() >= deadline
             failure = BootError(_boot_message(machine.sandbox, hangs, machine.wanted, error))
+            of_itself = hangs or _ended_of_itself(machine.sandbox)
             kill_processes(machine.sandbox)
-            if cloned:
+            if cloned and of_itself:
                 log.warning(f"template {cloned.name} does not start ({error}); it is made anew")
                 template.discard(cloned)
-            elif tried or not hangs:
+            elif cloned or tried or not hangs:
                 raise failure from error
             else:
                 log.debug("the guest did not answer in time; starting it once more")
                 tried = True
         machine = launch(machine.sandbox, machine.wanted, machine.host, machine.container, machine.binds)
+
+
+def _ended_of_itself(sandbox: SandboxFolder) -> bool:
+    """Whether QEMU gave up, and was not killed by somebody who wants no machine any more (``delete --force``)."""
+    qemu = sandbox.process("qemu.pid")
+    status = exit_status(qemu, _END_TIMEOUT_S) if qemu is not None else None
+    return status is not None and status >= 0
 
 
 def _come_up(machine: Launched, deadline: float, log: Log) -> Agent:

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,7 +115,6 @@ PID_FILES = {
 @pytest.mark.parametrize("victim", PID_FILES)
 def test_a_process_is_killed_during_create(runv: Runtime, bundle: Bundle, victim: str, delay_ms: int) -> None:
     need_bridge(victim)
-    runv = replace(runv, env={"RUNV_TEMPLATE": "off"})  # a clone that ends is made good
     container = new_id()
     argv = ["create", "--bundle", str(bundle.path), container]
     command = runv.popen(*argv, stdin=_NONE, stdout=_NONE, stderr=subprocess.PIPE)

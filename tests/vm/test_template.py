@@ -150,6 +150,37 @@ def test_a_template_that_does_not_start_is_given_up(runv: Runtime, bundle: Bundl
     assert "clone of" in debug_run(runv, bundle)[1]
 
 
+@pytest.fixture
+def qemu(folder: Path) -> Path:
+    """A QEMU that does, before it is one, what a file beside it says."""
+    program = folder / "qemu"
+    program.write_text(f'#!/bin/sh\n. {folder}/before\nexec qemu-system-x86_64 "$@"\n')
+    program.chmod(0o755)
+    (folder / "before").write_text("")
+    return program
+
+
+def test_a_clone_that_is_killed_is_not_replaced(runv: Runtime, bundle: Bundle, folder: Path, qemu: Path) -> None:
+    """`delete --force` ends a create by killing its machine."""
+    ours = replace(runv, env={**runv.env, "RUNV_QEMU": str(qemu)})
+    name = ours.run("factory", "init").ok().out.strip()
+    (folder / "before").write_text("kill -KILL $$\n")
+    done = ours.run("--debug", "run", "--bundle", str(bundle.path), "killed")
+    assert done.code == 1
+    assert f"clone of template {name}" in done.err
+    assert "ended before its agent answered" in done.err
+    assert [entry["name"] for entry in listed(ours)] == [name]
+
+
+def test_a_clone_that_gives_up_is(runv: Runtime, bundle: Bundle, folder: Path, qemu: Path) -> None:
+    ours = replace(runv, env={**runv.env, "RUNV_QEMU": str(qemu)})
+    name = ours.run("factory", "init").ok().out.strip()
+    (folder / "before").write_text('case "$*" in *incoming*) exit 1 ;; esac\n')
+    out, log = debug_run(ours, bundle.args("echo", "hello"))
+    assert out == "hello\n"
+    assert f"template {name} does not start" in log
+
+
 def test_a_folder_of_somebody_else_is_not_used(runv: Runtime, bundle: Bundle, templates: Path) -> None:
     runv.run("factory", "init").ok()
     templates.chmod(0o777)

@@ -29,7 +29,14 @@ enum {
 	 * be QEMU.
 	 */
 	VICTIMS = 3,
+	PREPARE_MS = 2000,
+	LINGER_MS = 200,
+	BLOCK = 2 << 20, /* see inflate */
+	MARGIN = 16 << 20,
 };
+
+/* Beyond this a machine is left alone: its victims would need too many mappings. */
+#define INFLATE_MAX (64LL << 30)
 
 /* What a version calls the files: how much is used, and the limit. The first pair is memory, the second one memory and swap (v2: swap alone). */
 struct files {
@@ -88,23 +95,86 @@ static void restore(int folder, const struct files *files, const char *old)
 		write_file(folder, files->limit, old);
 }
 
-/* A child that the kernel likes best to kill. The one that is given memory to take begins when told to, and goes on until it is killed. */
-static _Noreturn void be_victim(int folder, int start, size_t size)
+static int64_t number_in(int pid, const char *name, int field)
+{
+	char path[64], text[128], *word, *rest = text;
+	int fd;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (fd >= 0)
+		close(fd);
+	text[n > 0 ? n : 0] = '\0';
+	word = strtok_r(text, " \n", &rest);
+	while (word != NULL && field-- > 0)
+		word = strtok_r(NULL, " \n", &rest);
+	return word == NULL ? 0 : strtoll(word, NULL, 10);
+}
+
+/*
+ * How big a victim has to look. The kernel kills whoever has most pages, to which oom_score_adj adds the limit, or that part of it; and QEMU can have more
+ * pages than the limit is, since those count that others brought in: of its program, and of the template that it is a clone of. -1: unknown.
+ */
+static int64_t needed_size(int folder, int64_t limit)
+{
+	int fd = openat(folder, "cgroup.procs", O_RDONLY | O_CLOEXEC), pid;
+	FILE *file = fd < 0 ? NULL : fdopen(fd, "r");
+	int64_t most = 0;
+
+	if (file == NULL) {
+		if (fd >= 0)
+			close(fd);
+		return -1;
+	}
+	while (fscanf(file, "%d", &pid) == 1) {
+		int64_t resident = number_in(pid, "statm", 1) * PAGE;
+		int64_t score = resident + resident / 256 + limit / 1000 * number_in(pid, "oom_score_adj", 0);
+
+		most = score > most ? score : most;
+	}
+	fclose(file);
+	return most > limit ? most - limit + MARGIN : MARGIN;
+}
+
+/* Counts as so much memory, and takes next to none: one block of it, mapped again and again. */
+static bool inflate(int block, int64_t size)
+{
+	for (int64_t done = 0; done < size; done += BLOCK) {
+		if (mmap(NULL, BLOCK, PROT_READ, MAP_SHARED | MAP_POPULATE, block, 0) == MAP_FAILED)
+			return false;
+	}
+	return true;
+}
+
+struct orders {
+	int folder;
+	int block;    /* a memfd of BLOCK bytes */
+	int64_t size; /* to look like */
+	int ready;    /* where to say so */
+	int start;    /* where to be told to begin */
+	size_t take;  /* so much memory, until it is killed; 0: stand by */
+};
+
+/* A child that the kernel likes best to kill. */
+static _Noreturn void be_victim(const struct orders *orders)
 {
 	volatile char *memory;
-	char word;
+	char word = 0;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (!write_file(AT_FDCWD, "/proc/self/oom_score_adj", "1000") || !write_file(folder, "cgroup.procs", "0"))
+	if (!write_file(AT_FDCWD, "/proc/self/oom_score_adj", "1000") || !write_file(orders->folder, "cgroup.procs", "0") ||
+	    !inflate(orders->block, orders->size) || write(orders->ready, &word, 1) != 1)
 		_exit(1);
-	while (size == 0)
+	while (orders->take == 0)
 		pause();
-	if (read(start, &word, 1) != 1)
+	if (read(orders->start, &word, 1) != 1)
 		_exit(1);
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	memory = mmap(NULL, orders->take, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (memory == MAP_FAILED)
 		_exit(1);
-	for (size_t at = 0; at < size; at += PAGE)
+	for (size_t at = 0; at < orders->take; at += PAGE)
 		memory[at] = 1;
 	_exit(1);
 }
@@ -175,28 +245,71 @@ static void run_out(int folder, const struct version *version, int events, int s
 	restore(folder, &version->memory, memory);
 }
 
-static void show(int folder, const struct version *version, int events)
+/* Whether so many have said that they are ready. */
+static bool all_ready(int fd, int count)
+{
+	struct pollfd pfd = { .fd = fd, .events = POLLIN };
+	int64_t left, end = now_ms() + PREPARE_MS;
+	char word;
+
+	while (count > 0) {
+		left = end - now_ms();
+		if (left <= 0 || poll(&pfd, 1, (int)left) != 1 || read(fd, &word, 1) != 1)
+			return false;
+		count--;
+	}
+	return true;
+}
+
+static void show_with(struct orders *orders, const struct version *version, int events, int ready, int start)
 {
 	pid_t victims[VICTIMS];
-	int start[2], count;
+	int count;
 
-	if (pipe2(start, O_CLOEXEC) < 0)
-		return;
 	for (count = 0; count < VICTIMS; count++) {
+		orders->take = count == 0 ? (size_t)RECLAIM_MAX + 2 * SLACK : 0;
 		victims[count] = fork();
 		if (victims[count] == 0)
-			be_victim(folder, start[0], count == 0 ? (size_t)RECLAIM_MAX + 2 * SLACK : 0);
+			be_victim(orders);
 		if (victims[count] < 0)
 			break;
 	}
-	if (count == VICTIMS)
-		run_out(folder, version, events, start[1]);
+	if (count == VICTIMS && all_ready(ready, count)) {
+		run_out(orders->folder, version, events, start);
+		kill(victims[0], SIGKILL);
+		/* Somebody may have run out of memory at the same moment, and look for whom to kill only now. */
+		poll(NULL, 0, LINGER_MS);
+	}
 	while (count-- > 0) {
 		kill(victims[count], SIGKILL);
 		waitpid(victims[count], NULL, 0);
 	}
-	close(start[0]);
-	close(start[1]);
+}
+
+static void show(int folder, const struct version *version, int events)
+{
+	struct orders orders = { .folder = folder };
+	int ready[2], start[2];
+	char usage[64];
+
+	if (!read_file(folder, version->memory.usage, usage))
+		return;
+	orders.size = needed_size(folder, strtoll(usage, NULL, 10));
+	if (orders.size < 0 || orders.size > INFLATE_MAX || pipe2(ready, O_CLOEXEC) < 0)
+		return;
+	if (pipe2(start, O_CLOEXEC) == 0) {
+		orders.ready = ready[1];
+		orders.start = start[0];
+		orders.block = memfd_create("oom", MFD_CLOEXEC);
+		if (orders.block >= 0 && ftruncate(orders.block, BLOCK) == 0)
+			show_with(&orders, version, events, ready[0], start[1]);
+		if (orders.block >= 0)
+			close(orders.block);
+		close(start[0]);
+		close(start[1]);
+	}
+	close(ready[0]);
+	close(ready[1]);
 }
 
 void oom_show(const char *folder)

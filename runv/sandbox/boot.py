@@ -224,6 +224,7 @@ def _record(wanted: Wanted, container: str, transport: str, cid: int) -> Sandbox
         container=container,
         vcpus=wanted.vcpus,
         memory_mib=wanted.memory_mib,
+        cloned=bool(wanted.templates),
     )
 
 

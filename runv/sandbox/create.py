@@ -20,7 +20,7 @@ from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.sandbox.remove import remove
 from runv.sandbox.size import Size, machine_size
 from runv.settings import Settings
-from runv.spec.config import Config, Document, Resources, parse_config
+from runv.spec.config import Config, Document, parse_config
 from runv.state import Container, ContainerRecord, check_id, make_root, timestamp
 from runv.storage import plan as storage
 from runv.storage.devices import DevicePlan, place_devices, plan_devices
@@ -167,7 +167,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     if notify.wanted():
         notify.prepare(container)
     cgroups.create(own)
-    wanted = host_limits(config.linux.resources, plan.host is None, plan.wanted.memory_mib, plan.wanted.vcpus)
+    wanted = limits.settings(config.linux.resources, _extra(plan))
     cgroups.apply(plan.groups, [setting for setting in wanted if not setting.late])
     standing = standin.start(
         plan.wanted.standin,
@@ -197,10 +197,10 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     return standing.identity
 
 
-def host_limits(resources: Resources | None, own_machine: bool, memory_mib: int, vcpus: int) -> list[limits.Setting]:
-    """What the host's cgroup of a container is to be limited to, with room for the machine if it brought that."""
-    extra = limits.of_machine(memory_mib, vcpus) if own_machine else limits.of_standin()
-    return limits.settings(resources, extra)
+def _extra(plan: _Plan) -> limits.Extra:
+    if plan.host is not None:
+        return limits.of_standin()
+    return limits.of_machine(plan.wanted.memory_mib, plan.wanted.vcpus, cloned=bool(plan.wanted.templates))
 
 
 def _save_config(container: Container, plan: _Plan) -> None:

@@ -25,17 +25,19 @@ PROCESSES = ("relay.pid", "virtiofsd.pid", "bridge.pid", "qemu.pid")
 
 
 class SandboxRecord:
-    """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for. ``vcpus`` and ``memory_mib``: its size."""
+    """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for. ``vcpus`` and ``memory_mib``: its size.
+    ``cloned``: it may be the clone of a template."""
 
-    __slots__ = ("cid", "container", "memory_mib", "secret", "transport", "vcpus")
+    __slots__ = ("cid", "cloned", "container", "memory_mib", "secret", "transport", "vcpus")
 
-    def __init__(self, *, secret: str, transport: str, cid: int, container: str, vcpus: int, memory_mib: int) -> None:
+    def __init__(self, *, secret: str, transport: str, cid: int, container: str, vcpus: int, memory_mib: int, cloned: bool) -> None:
         self.secret = secret
         self.transport = transport
         self.cid = cid
         self.container = container
         self.vcpus = vcpus
         self.memory_mib = memory_mib
+        self.cloned = cloned
 
 
 class SandboxFolder:

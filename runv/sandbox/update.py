@@ -8,7 +8,6 @@ from runv.errors import ConfigError, NotFoundError, StateError
 from runv.files import locked_folder, read_text, write_atomic
 from runv.log import Log
 from runv.sandbox.connection import connect
-from runv.sandbox.create import host_limits
 from runv.sandbox.layout import SandboxFolder
 from runv.spec.config import parse_resources
 from runv.state import CREATING, STOPPED, Container, ContainerRecord
@@ -99,7 +98,9 @@ def _host_settings(
         log.warning(
             f"the machine of container {container.id} has {machine.memory_mib} MiB of memory, and cannot get more"
         )
-    wanted = host_limits(resources, machine.container == container.id, machine.memory_mib, machine.vcpus)
+    own = machine.container == container.id
+    extra = limits.of_machine(machine.memory_mib, machine.vcpus, cloned=machine.cloned) if own else limits.of_standin()
+    wanted = limits.settings(resources, extra)
     # A quota does not hold on the host for a machine of several.
     alone = sandbox.members() == [container.id]
     return [setting for setting in wanted if alone or not setting.late]

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -59,6 +60,7 @@ def test_a_kill_is_shown(programs: Path, group: Path, watch: OomWatch) -> None:
         assert watch.heard(10)
         question = standin.agent.expect("oom", seen=2)
         wait_until(lambda: limit_of(group) == limit)
+        watch.heard(0.2)  # the kernel may tell of it twice
         # Not again within a second, and then as before.
         standin.agent.reply(question, kills=3, ended=False)
         question = standin.agent.expect("oom", seen=3)
@@ -123,3 +125,28 @@ def test_a_folder_that_is_gone(programs: Path, tmp_path: Path) -> None:
         standin.agent.reply(standin.agent.expect("oom", seen=0), kills=1, ended=True)
         standin.agent.end(standin.wait_id, exit=0)
         assert standin.ended() == 0
+
+
+def test_a_neighbour_with_more_pages_than_the_cgroup_counts(programs: Path, group: Path, watch: OomWatch) -> None:
+    # As a clone of a template has them: others have brought them in, and they count for who is the biggest all the same.
+    with tempfile.TemporaryFile(dir="/dev/shm") as file:
+        file.write(bytes(256 << 20))
+        file.flush()
+        code = (
+            "import mmap, time\nm = mmap.mmap(0, 256 << 20)\n"
+            "[m[i] for i in range(0, 256 << 20, 4096)]\nprint('ready', flush=True)\ntime.sleep(1000)"
+        )
+        neighbour = subprocess.Popen([sys.executable, "-c", code], stdin=file, stdout=subprocess.PIPE)
+        try:
+            assert neighbour.stdout is not None and neighbour.stdout.readline() == b"ready\n"
+            (group / "cgroup.procs").write_text(str(neighbour.pid))
+            with standin_in(programs, group) as (standin, question):
+                standin.agent.reply(question, kills=1, ended=True)
+                standin.agent.end(standin.wait_id, signal=9)
+                assert standin.ended() == -9
+                assert watch.heard(0)
+            assert neighbour.poll() is None
+        finally:
+            neighbour.kill()
+            neighbour.wait()
+            neighbour.stdout.close()  # type: ignore[union-attr]

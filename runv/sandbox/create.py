@@ -192,7 +192,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     if plan.options.pid_file:
         write_atomic(plan.options.pid_file, str(standing.identity.pid), 0o644)
     # Only now: Podman takes the log of a failure for one message.
-    for sentence in wishes.ignored(config, plan.document.raw, joins=plan.host is not None):
+    for sentence in wishes.ignored(config, plan.document.raw, joins=plan.host is not None) + plan.devices.ignored:
         log.warning(f"config.json: {sentence}")
     return standing.identity
 

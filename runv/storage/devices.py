@@ -28,7 +28,8 @@ IOMMU_GROUPS = "/sys/kernel/iommu_groups"
 
 class DevicePlan(NamedTuple):
     """``devices`` and ``rules`` as in config.json; where one is about a disk it has the member ``disk``, its serial, and where it is about a
-    character device that needs looking up, ``name``, the host's. ``pci``: the addresses of devices that are passed through as they are."""
+    character device that needs looking up, ``name``, the host's. A device that the host does not have is ``absent``: as with runc there is a node, which
+    leads nowhere; its rule is dropped, since in the guest its numbers may be anybody's. ``pci``: the addresses of devices that are passed through as they are."""
 
     devices: tuple[dict[str, Any], ...] = ()
     rules: tuple[dict[str, Any], ...] = ()
@@ -40,6 +41,11 @@ class DevicePlan(NamedTuple):
     def asks_guest(self) -> bool:
         """Whether it takes the guest's own list of character devices to settle it."""
         return any("name" in device for device in self.devices)
+
+    @property
+    def ignored(self) -> list[str]:
+        """Sentences about devices that are there in name only."""
+        return [f"linux.devices: {device['path']} leads nowhere: the host has no such device" for device in self.devices if "absent" in device]
 
 
 class Placed(NamedTuple):
@@ -53,7 +59,7 @@ class Placed(NamedTuple):
 def plan_devices(config: "Config", raw: dict[str, Any], others: Iterable[Wish] = ()) -> DevicePlan:
     """Settles what each device is. ``others``: disks that the container has beside these, which rules may be about.
 
-    :raise ConfigError: a block device that is not there
+    :raise ConfigError: a device that cannot be attached
     """
     linux = raw.get("linux") or {}
     listed = list(zip(config.linux.devices or [], linux.get("devices") or [], strict=True))
@@ -67,6 +73,9 @@ def plan_devices(config: "Config", raw: dict[str, Any], others: Iterable[Wish] =
             path = _host_path(device)
             if privileged and path in ("", device.path):
                 continue  # one of all of the host's, which the engine lists for every privileged container
+            if not path:
+                devices.append({**entry, "absent": True})
+                continue
             disks.append(_disk(device, path, rules))
             devices.append({**entry, "disk": disks[-1].serial})
         elif device.type in ("c", "u") and numbers not in _EVERYWHERE:
@@ -75,7 +84,7 @@ def plan_devices(config: "Config", raw: dict[str, Any], others: Iterable[Wish] =
                 pci += [] if privileged or name == _VFIO_CONTROL else group_addresses(name.removeprefix("vfio/"))
                 continue
             names[numbers] = name
-            devices.append({**entry, "name": name})
+            devices.append({**entry, "name": name} if name else {**entry, "absent": True})
         else:
             devices.append(dict(entry))
     serials = {disk.serial for disk in (*disks, *others)}
@@ -113,6 +122,9 @@ def place_devices(planned: DevicePlan, disks: dict[str, GuestDisk], characters: 
     """
     placed = Placed([], [], [])
     for device in planned.devices:
+        if "absent" in device:
+            placed.devices.append({key: value for key, value in device.items() if key != "absent"})
+            continue
         numbers = _guest_numbers(device, disks, characters)
         if numbers is not None:
             placed.devices.append(_with(device, numbers))
@@ -145,8 +157,6 @@ def _with(entry: dict[str, Any], numbers: Numbers) -> dict[str, Any]:
 
 def _what(device: dict[str, Any]) -> str:
     numbers = f"{device.get('major')}:{device.get('minor')}"
-    if not device["name"]:
-        return f"the host has no character device {numbers}"
     return f"the guest has no character device {device['name']} ({numbers} on the host)"
 
 
@@ -179,8 +189,6 @@ def _host_path(device: "Device") -> str:
 
 
 def _disk(device: "Device", path: str, rules: list[dict[str, Any]]) -> Wish:
-    if not path:
-        raise ConfigError(f"cannot attach device {device.path}: the host has no block device {device.major}:{device.minor}")
     about = [rule for rule in rules if rule.get("type") == "b" and _numbers(rule) == (device.major, device.minor)]
     writable = not about or any(rule.get("allow") and "w" in (rule.get("access") or "rwm") for rule in about)
     return wish(path, read_only=not writable)

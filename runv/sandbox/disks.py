@@ -3,6 +3,7 @@
 Which container uses which is written to ``disks/<container>`` of the sandbox's folder before anything is attached.
 """
 
+import contextlib
 import json
 import os
 from collections.abc import Iterable
@@ -65,7 +66,8 @@ def used(sandbox: SandboxFolder, but: str = "") -> dict[str, bool]:
         return found
     for name in names:
         if name != but and not name.startswith("."):
-            found |= json.loads(read_text(sandbox.path("disks", name)))
+            with contextlib.suppress(FileNotFoundError):  # without the lock: it has left by now
+                found |= json.loads(read_text(sandbox.path("disks", name)))
     return found
 
 

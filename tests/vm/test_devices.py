@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +57,16 @@ def test_devices_that_the_guest_has(runv: Runtime, bundle: Bundle) -> None:
     # Opening /dev/fuse is all it takes; a tun device wants an ioctl before it can be read.
     done = runv.run_bundle(bundle.script("stat -c '%n %t:%T %a' /dev/fuse /dev/net/tun; exec 3<>/dev/fuse 4<>/dev/net/tun && echo open"))
     assert done.ok().lines == ["/dev/fuse a:e5 666", "/dev/net/tun a:c8 666", "open"]
+
+
+def test_a_file_system_of_a_program(runv: Runtime, bundle: Bundle) -> None:
+    """FUSE, from the device to the mount: what the program in the container answers is what another one sees."""
+    source = Path(__file__).with_name("fuse.c")
+    program = bundle.rootfs / "bin/fuse"
+    subprocess.run(["gcc", "-static", "-Wall", "-Wextra", "-Werror", "-o", program, source], check=True)
+    bundle.process["capabilities"] = {name: ["CAP_SYS_ADMIN"] for name in ("bounding", "effective", "permitted")}
+    allowed(bundle, device(Path("/dev/fuse")))
+    assert runv.run_bundle(bundle.args("fuse", "/tmp", "stat", "-c", "%a %s", "/tmp")).ok().out == "751 4711\n"
 
 
 def test_a_device_that_was_not_asked_for(runv: Runtime, bundle: Bundle) -> None:

@@ -14,7 +14,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from tests.vm.harness import DEADLINE_S, Done, Json, runv_program
+from tests.vm.harness import DEADLINE_S, Done, Json, runv_program, wait_until
 
 from .cli import Cli
 from .harness import IMAGE, Daemon, Netns, environ, image_tar, program, start_containerd
@@ -106,6 +106,14 @@ class Containerd(Cli):
         assert self._daemon is not None
         self._daemon.stop(signal.SIGKILL)
         self._start_daemon()
+        wait_until(self._cri_answers, "the CRI to answer")
+
+    def _cri_answers(self) -> bool:
+        try:
+            self.call("Version")
+        except CriError:
+            return False
+        return True
 
     def stop(self) -> None:
         if self._client is not None:

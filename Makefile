@@ -85,7 +85,7 @@ clean: ## Remove what was built, but not the kernel and the Python packages
 	@rm -rf '$(BUILD)' '$(STAGE)' '$(RUNV_CACHE)/demo'
 
 clean-all: clean ## Remove kernels, Python packages and the lab's kernel as well
-	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock
+	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/conformance '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock
 
 setup-run setup-test setup-conformance: setup-%:
 	@tools/setup.sh $*

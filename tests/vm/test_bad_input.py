@@ -85,7 +85,8 @@ def test_no_rootfs(runv: Runtime, bundle: Bundle) -> None:
 def test_rootfs_is_a_file(runv: Runtime, bundle: Bundle) -> None:
     shutil.rmtree(bundle.rootfs)
     bundle.rootfs.touch()
-    assert f"cannot use rootfs {bundle.rootfs}: not a directory" in refusal(create(runv, bundle))
+    # A file is taken for the image of a disk.
+    assert f"cannot attach disk {bundle.rootfs}: it is empty" in refusal(create(runv, bundle))
 
 
 def test_a_bind_mount_of_nothing(runv: Runtime, bundle: Bundle) -> None:

@@ -251,6 +251,7 @@ def test_the_processes_of_another_container(docker: Docker) -> None:
     refused = docker.run("--pid", "container:watched", IMAGE, "true")
     assert refused.code == 125 and "with a network of one's own" in refused.err
     shared = ("--pid", "container:watched", "--network", "container:watched")
-    done = docker.run(*shared, IMAGE, "sh", "-c", "ps; kill -TERM 1").ok()
+    done = docker.run(*shared, IMAGE, "sh", "-c", "ps; kill -TERM 1; sleep 1000")
     assert "echo ready" in done.out
+    assert done.code == 137  # with its first process a pid namespace ends
     assert docker("wait", first).out == "0\n"

@@ -23,13 +23,13 @@ enum {
 	SLACK = 8 << 20,      /* what the victim takes before it is killed, and leaves to all others afterwards */
 	RECLAIM_MAX = 1 << 30, /* of caches in the cgroup, which have to go first */
 	PAGE = 4096,
-	DEADLINE_MS = 1000,
+	DEADLINE_MS = 3000, /* what is cached for QEMU goes first, and that may take the slower part of it */
 	/*
 	 * The first is to be killed. For a moment after that its memory may still be counted while the kernel already looks for another one, which must not
 	 * be QEMU.
 	 */
 	VICTIMS = 3,
-	PREPARE_MS = 2000,
+	PREPARE_MS = 3000,
 	LINGER_MS = 200,
 	BLOCK = 2 << 20, /* see inflate */
 	MARGIN = 16 << 20,

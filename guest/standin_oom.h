@@ -6,7 +6,7 @@
 #ifndef RUNV_STANDIN_OOM_H
 #define RUNV_STANDIN_OOM_H
 
-/* folder: the memory cgroup, of either version. Takes milliseconds, a second at the most. Where it cannot be done it is not. */
+/* folder: the memory cgroup, of either version. Takes a quarter of a second, a few at the most. Where it cannot be done it is not. */
 void oom_show(const char *folder);
 
 #endif

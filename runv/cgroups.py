@@ -282,16 +282,16 @@ def _remove_one(folder: str, deadline: float) -> None:
         except FileNotFoundError:
             return
         except OSError:
-            # A process that was just killed may leave its cgroup a moment after it is gone for wait(2).
-            if _occupied(folder) or time.monotonic() > deadline:
+            # A process that was just killed may leave its cgroup a moment after it is gone for wait(2), and those that show an
+            # out-of-memory kill end by themselves.
+            if _has_children(folder) or time.monotonic() > deadline:
                 return
             time.sleep(_REMOVE_POLL_S)
 
 
-def _occupied(folder: str) -> bool:
-    """Whether others use the cgroup: it has children, or processes."""
+def _has_children(folder: str) -> bool:
+    """Whether others use the cgroup as a parent."""
     try:
-        has_children = any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(folder))
-        return has_children or bool(read_text(os.path.join(folder, "cgroup.procs")).strip())
+        return any(entry.is_dir(follow_symlinks=False) for entry in os.scandir(folder))
     except OSError:
         return False

@@ -29,6 +29,8 @@ from runv.vm.qemu import Bind
 _CLONE_TIMEOUT_S = 15
 # Its connections end a moment before QEMU does.
 _END_TIMEOUT_S = 1.0
+# QEMU's status when the guest has powered off or reset itself, as after a panic.
+_GUEST_RESET = 0
 _CONSOLE_LINES = 12
 
 
@@ -116,8 +118,8 @@ def launch(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, b
 
 
 def wait(machine: Launched, log: Log) -> Agent:
-    """Waits until the agent answers, and claims it. A clone that does not is given up for a machine that boots; one that hangs while it boots
-    is tried once more.
+    """Waits until the agent answers, and claims it. A clone that does not is given up for a machine that boots; one that hangs or resets while it
+    boots is tried once more.
 
     :raise BootError: it did not come up; the message has the end of its console
     """
@@ -130,28 +132,27 @@ def wait(machine: Launched, log: Log) -> Agent:
             with machine.origin:
                 return _come_up(machine, deadline, log)
         except AgentLostError as error:
-            # Whether it hangs (worth another try: see docs/kernel.md on calibration) or ended (it would again). Not by
-            # looking for the process: its connections end a moment before it does.
+            # See docs/kernel.md on calibration. Not by looking for the process: its connections end a moment before it does.
             hangs = time.monotonic() >= deadline
             failure = BootError(_boot_message(machine.sandbox, hangs, machine.wanted, error))
-            of_itself = hangs or _ended_of_itself(machine.sandbox)
+            status = None if hangs else _end_of(machine.sandbox)
             kill_processes(machine.sandbox)
-            if cloned and of_itself:
+            # Not one that somebody killed who wants no machine any more (`delete --force`), nor a QEMU that cannot start.
+            if cloned and (hangs or (status is not None and status >= 0)):
                 log.warning(f"template {cloned.name} does not start ({error}); it is made anew")
                 template.discard(cloned)
-            elif cloned or tried or not hangs:
+            elif cloned or tried or not (hangs or status == _GUEST_RESET):
                 raise failure from error
             else:
-                log.debug("the guest did not answer in time; starting it once more")
+                log.debug(f"the guest {'did not answer in time' if hangs else 'ended'}; starting it once more")
                 tried = True
         machine = launch(machine.sandbox, machine.wanted, machine.host, machine.container, machine.binds)
 
 
-def _ended_of_itself(sandbox: SandboxFolder) -> bool:
-    """Whether QEMU gave up, and was not killed by somebody who wants no machine any more (``delete --force``)."""
+def _end_of(sandbox: SandboxFolder) -> int | None:
+    """QEMU's exit status, negative for a signal; None when it runs."""
     qemu = sandbox.process("qemu.pid")
-    status = exit_status(qemu, _END_TIMEOUT_S) if qemu is not None else None
-    return status is not None and status >= 0
+    return exit_status(qemu, _END_TIMEOUT_S) if qemu is not None else None
 
 
 def _come_up(machine: Launched, deadline: float, log: Log) -> Agent:

@@ -45,7 +45,8 @@ class DevicePlan(NamedTuple):
     @property
     def ignored(self) -> list[str]:
         """Sentences about devices that are there in name only."""
-        return [f"linux.devices: {device['path']} leads nowhere: the host has no such device" for device in self.devices if "absent" in device]
+        absent = [] if self.privileged else [device["path"] for device in self.devices if "absent" in device]
+        return [f"linux.devices: {path} leads nowhere: the host has no such device" for path in absent]
 
 
 class Placed(NamedTuple):
@@ -122,6 +123,9 @@ def place_devices(planned: DevicePlan, disks: dict[str, GuestDisk], characters: 
     """
     placed = Placed([], [], [])
     for device in planned.devices:
+        if "absent" in device and planned.privileged:
+            placed.left_out.append(device["path"])
+            continue
         if "absent" in device:
             placed.devices.append({key: value for key, value in device.items() if key != "absent"})
             continue

@@ -65,7 +65,7 @@ class Bare:
             os.truncate(memory, machine.memory_mib << 20)
             run.start(machine)
             folder = str(self.templates)
-            qmp.save_state(run.qmp_path, state, lambda: _save(folder, machine, memory, state))
+            qmp.save_state(run.qmp_path, state, lambda: template.save(folder, machine, memory, state))
         os.close(memory)
         os.close(state)
 
@@ -85,10 +85,6 @@ class Bare:
                 took = run.start(machine)
             os.close(state)
             return took
-
-
-def _save(folder: str, machine: Machine, memory: int, state: int) -> None:
-    template.save(folder, machine, memory, state)
 
 
 class _Run:

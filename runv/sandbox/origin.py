@@ -51,15 +51,11 @@ class Origin(NamedTuple):
         memory_fd = self.machine.memory.fd
         state_fd = os.memfd_create("runv-state", os.MFD_CLOEXEC)
         try:
-            qmp.save_state(qmp_path, state_fd, lambda: _save(self.folder, self.machine, memory_fd, state_fd))
+            qmp.save_state(qmp_path, state_fd, lambda: template.save(self.folder, self.machine, memory_fd, state_fd))
         except RunvError as error:
             log.warning(f"cannot make a template: {error}")
         finally:
             os.close(state_fd)
-
-
-def _save(folder: str, machine: Machine, memory_fd: int, state_fd: int) -> None:
-    template.save(folder, machine, memory_fd, state_fd)
 
 
 def choose(machine: Machine, folder: str) -> Origin:

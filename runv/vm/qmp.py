@@ -57,7 +57,7 @@ async def _bound_console(client: QMPClient) -> None:
     await client.execute("chardev-change", {"id": "console", "backend": backend})
 
 
-def save_state(path: str, state_fd: int, then: Callable[[], None]) -> None:
+def save_state(path: str, state_fd: int, then: Callable[[], object]) -> None:
     """Stops the machine, writes its devices' state to ``state_fd``, calls ``then`` and lets it go on. Its memory, a shared file, is left out.
 
     :raise VmError: as of ``command``; the machine goes on if it can

@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
-import pty
 import subprocess
-import termios
-from collections.abc import Iterator
 from typing import Any
 
-from tests.vm.harness import DEADLINE_S, Done, Terminal, wait_until
+from tests.vm.harness import DEADLINE_S, Done, Terminal, wait_until, with_terminal
 
 from .harness import IMAGE, environ
 
@@ -72,25 +67,8 @@ class Cli:
     def status(self, name: str) -> str:
         return str(self.inspect(name)["State"]["Status"])
 
-    @contextlib.contextmanager
-    def on_terminal(self, *args: str) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
-        """A command whose stdio is a terminal that it controls, of 24 rows and 80 columns."""
-        master, slave = pty.openpty()
-        terminal = Terminal(master)
-        terminal.resize(24, 80)
-        process = self.popen(
-            *args,
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
-        )
-        os.close(slave)
-        try:
-            yield process, terminal
-        finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            terminal.close()
+    def on_terminal(
+        self, *args: str
+    ) -> contextlib.AbstractContextManager[tuple[subprocess.Popen[bytes], Terminal]]:
+        """A command on a terminal of 24 rows and 80 columns, which it controls."""
+        return with_terminal(self.popen, *args)

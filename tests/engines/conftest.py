@@ -12,7 +12,7 @@ from typing import TypeVar
 
 import pytest
 
-from tests.vm.harness import Host, become_subreaper, kill_children, reap
+from tests.vm.harness import Host, become_subreaper, kill_children, own_templates, reap
 
 from .containerd import Containerd
 from .docker import Docker
@@ -42,9 +42,7 @@ def subreaper() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def templates_of_our_own() -> Iterator[None]:
-    """The first sandbox of each shape boots, the others are its clones: as it is for users, but apart from theirs."""
-    with tempfile.TemporaryDirectory(prefix="rvt", dir="/dev/shm") as path, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RUNV_TEMPLATE_FOLDER", path)
+    with own_templates():
         yield
 
 

@@ -19,11 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TypeVar
 
+from tests.rootfs import make_rootfs
 from tests.vm.harness import (
     DEADLINE_S,
     Host,
     kill_children,
-    make_rootfs,
     wait_until,
 )
 

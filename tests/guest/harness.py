@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import time
@@ -15,9 +14,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.rootfs import make_rootfs
+
 from .client import Control, Json, open_stream, read_all
 
-BUSYBOX = Path("/bin/busybox")
 DEADLINE_S = 20.0
 
 _numbers = itertools.count()
@@ -45,20 +45,6 @@ def cgroup2_mount() -> Path:
         if fs_type == "cgroup2":
             return Path(target)
     raise RuntimeError("no cgroup2 is mounted")
-
-
-def make_rootfs(root: Path) -> None:
-    """A root file system of busybox and little else."""
-    for name in ("bin", "dev", "etc", "proc", "sys", "tmp", "root", "home/alice"):
-        (root / name).mkdir(parents=True)
-    (root / "tmp").chmod(0o1777)
-    shutil.copy(BUSYBOX, root / "bin/busybox")
-    for applet in subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split():
-        if applet != "busybox":
-            (root / "bin" / applet).symlink_to("busybox")
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n")
-    (root / "etc/group").write_text("root:x:0:\nalice:x:1000:\n")
-    (root / "etc/not-executable").write_text("no\n")
 
 
 DEFAULT_MOUNTS: list[Json] = [

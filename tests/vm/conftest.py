@@ -19,6 +19,7 @@ from .harness import (
     cgroup_folders,
     kill_children,
     leaks,
+    own_templates,
     reap,
     runv_program,
 )
@@ -54,9 +55,7 @@ def subreaper() -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def templates_of_our_own() -> Iterator[None]:
-    """The first sandbox of each shape boots, the others are its clones: as it is for users, but apart from theirs."""
-    with tempfile.TemporaryDirectory(prefix="rvt", dir="/dev/shm") as path, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RUNV_TEMPLATE_FOLDER", path)
+    with own_templates():
         yield
 
 

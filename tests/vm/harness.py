@@ -25,9 +25,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+import pytest
+
+from tests.rootfs import make_rootfs
+
 Json = dict[str, Any]
 
-BUSYBOX = Path("/bin/busybox")
 SLOW = 10 if "RUNV_LAB" in os.environ else 1
 DEADLINE_S = 60.0 * SLOW
 _PR_SET_CHILD_SUBREAPER = 36
@@ -102,20 +105,6 @@ def _default_config() -> str:
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([runv_program(), "spec", "--bundle", folder], check=True, timeout=DEADLINE_S)
         return Path(folder, "config.json").read_text()
-
-
-def make_rootfs(root: Path) -> None:
-    """A root file system of busybox and little else."""
-    for name in ("bin", "dev", "etc", "proc", "sys", "tmp", "root", "home/alice"):
-        (root / name).mkdir(parents=True)
-    (root / "tmp").chmod(0o1777)
-    shutil.copy(BUSYBOX, root / "bin/busybox")
-    for applet in subprocess.run([BUSYBOX, "--list"], check=True, capture_output=True, text=True).stdout.split():
-        if applet != "busybox":
-            (root / "bin" / applet).symlink_to("busybox")
-    (root / "etc/passwd").write_text("root:x:0:0:root:/root:/bin/sh\nalice:x:1000:1000::/home/alice:/bin/sh\n")
-    (root / "etc/group").write_text("root:x:0:\nalice:x:1000:\n")
-    (root / "etc/not-executable").write_text("no\n")
 
 
 class Bundle:
@@ -358,12 +347,14 @@ def console_socket(folder: Path) -> Iterator[tuple[Path, Callable[[], Terminal]]
 
 
 @contextlib.contextmanager
-def on_terminal(runtime: Runtime, *args: str) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
-    """A command whose stdio is a terminal that it controls, of 24 rows and 80 columns."""
+def with_terminal(
+    popen: Callable[..., subprocess.Popen[bytes]], *args: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Terminal]]:
+    """What ``popen`` starts, with a terminal of 24 rows and 80 columns, which it controls, as its stdio."""
     master, slave = pty.openpty()
     terminal = Terminal(master)
     terminal.resize(24, 80)
-    process = runtime.popen(
+    process = popen(
         *args,
         stdin=slave,
         stdout=slave,
@@ -379,6 +370,21 @@ def on_terminal(runtime: Runtime, *args: str) -> Iterator[tuple[subprocess.Popen
             process.kill()
         process.wait()
         terminal.close()
+
+
+def on_terminal(
+    runtime: Runtime, *args: str
+) -> contextlib.AbstractContextManager[tuple[subprocess.Popen[bytes], Terminal]]:
+    """A command of the runtime's on a terminal; see ``with_terminal``."""
+    return with_terminal(runtime.popen, *args)
+
+
+@contextlib.contextmanager
+def own_templates() -> Iterator[None]:
+    """The first sandbox of each shape boots, the others are its clones: as it is for users, but apart from theirs."""
+    with tempfile.TemporaryDirectory(prefix="rvt", dir="/dev/shm") as path, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RUNV_TEMPLATE_FOLDER", path)
+        yield
 
 
 def parent_of(pid: int) -> tuple[int, str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from .harness import BUSYBOX, Bundle, Created, Runtime
+from tests.rootfs import BUSYBOX
+
+from .harness import Bundle, Created, Runtime
 
 pytestmark = pytest.mark.vm
 

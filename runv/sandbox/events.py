@@ -14,6 +14,7 @@ from runv.state import CREATING, STOPPED, Container
 Event = dict[str, Any]
 
 _NEVER = 2**53 - 1  # a number of kills that is answered at once
+_END_S = 5.0  # that the host's side of a container has to end in, once its machine is gone
 
 
 def once(container: Container) -> Event:
@@ -35,7 +36,7 @@ def stream(container: Container, interval_s: float) -> Iterator[Event]:
         with connect(sandbox) as agent, connect(sandbox) as watcher:
             yield from _until_end(container, agent, watcher, interval_s)
     except (AgentLostError, AgentError):
-        if not _has_ended(container):  # meanwhile, and its machine perhaps with it
+        if not _ends(container):  # and its machine perhaps before it
             raise
 
 
@@ -70,6 +71,16 @@ def _sandbox(container: Container) -> SandboxFolder:
 
 def _runs(container: Container) -> bool:
     return container.status(container.load())[0] not in (CREATING, STOPPED)
+
+
+def _ends(container: Container) -> bool:
+    """Whether it has ended, or does so soon: when its machine dies, or is being deleted, the connection breaks first."""
+    deadline = time.monotonic() + _END_S
+    while not _has_ended(container):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
 
 
 def _has_ended(container: Container) -> bool:

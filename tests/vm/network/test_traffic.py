@@ -24,7 +24,8 @@ def test_segments_are_not_cut_on_the_way(runv: Runtime, bundle: Bundle, net: Net
     """The guest takes and gives TCP segments larger than the MTU, and leaves their checksums to whoever needs them."""
     created = runv.create(
         in_namespace(bundle, net.path).script(
-            f"nc {address} 8000 </dev/null | wc -c; dd if=/dev/zero bs=1M count={MIB} 2>/dev/null | nc {address} 8001"
+            # dd itself writes to the socket: nc would in pieces of 1 KiB, each of which leaves at once when answers come at once.
+            f"nc {address} 8000 </dev/null | wc -c; nc {address} 8001 -e dd if=/dev/zero bs=1M count={MIB} 2>/dev/null"
         )
     )
     with net.server(), net.sink() as sink:

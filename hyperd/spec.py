@@ -1,0 +1,254 @@
+"""What a pod is to be: the one form that pod files of every kind become, and that is stored.
+
+Names and meanings are those of Kubernetes' core/v1 where it has them. Times are in seconds, sizes in bytes unless the name says otherwise.
+"""
+
+from typing import Literal
+
+import msgspec
+
+RestartPolicy = Literal["never", "on-failure", "always"]
+Protocol = Literal["tcp", "udp", "sctp"]
+
+
+class Spec(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """A record of a specification: unknown fields are errors."""
+
+
+class Port(Spec, frozen=True):
+    """``host_port`` 0: not published. ``host_ip`` empty: all addresses."""
+
+    container_port: int
+    host_port: int = 0
+    host_ip: str = ""
+    protocol: Protocol = "tcp"
+    name: str = ""
+
+
+class Mount(Spec, frozen=True):
+    """Where a volume of the pod is seen. ``sub_path`` is relative to the volume, and stays within it."""
+
+    volume: str
+    path: str
+    read_only: bool = False
+    sub_path: str = ""
+    propagation: Literal["", "none", "host-to-container", "bidirectional"] = ""
+
+
+class File(Spec, frozen=True):
+    """A file that is put in: text, or base64 of bytes. ``mode`` as in chmod(2)."""
+
+    path: str
+    content: str
+    encoding: Literal["raw", "base64"] = "raw"
+    mode: int = 0o755
+    user: str = ""
+    group: str = ""
+
+
+class Resources(Spec, frozen=True):
+    """Limits of one container. 0: none. ``cpus`` are those of a quota, 0.5 is half of one."""
+
+    cpus: float = 0.0
+    cpu_shares: int = 0
+    memory: int = 0
+    swap: int = 0
+    pids: int = 0
+
+
+class Probe(Spec, frozen=True):
+    """Exactly one of ``command``, ``http`` (path, port, scheme, host, headers), ``tcp_port`` and ``grpc_port``."""
+
+    command: tuple[str, ...] = ()
+    http: "HttpGet | None" = None
+    tcp_port: int = 0
+    grpc_port: int = 0
+    initial_delay_s: float = 0.0
+    period_s: float = 10.0
+    timeout_s: float = 1.0
+    successes: int = 1
+    failures: int = 3
+
+
+class HttpGet(Spec, frozen=True):
+    """Any status from 200 to 399 is a success. ``host`` empty: the pod's own address."""
+
+    port: int
+    path: str = "/"
+    scheme: Literal["http", "https"] = "http"
+    host: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Handler(Spec, frozen=True):
+    """What is done after a start or before a stop; one of them."""
+
+    command: tuple[str, ...] = ()
+    http: HttpGet | None = None
+    sleep_s: float = 0.0
+
+
+class Security(Spec, frozen=True):
+    """Of a container. ``user`` is ``name-or-uid[:group-or-gid]``; None or empty: as the image says."""
+
+    user: str = ""
+    additional_groups: tuple[str, ...] = ()
+    privileged: bool = False
+    read_only_root: bool = False
+    no_new_privileges: bool = False
+    run_as_non_root: bool = False
+    add_capabilities: tuple[str, ...] = ()
+    drop_capabilities: tuple[str, ...] = ()
+    seccomp: Literal["default", "unconfined"] = "default"
+
+
+class Ulimit(Spec, frozen=True):
+    """``name`` as in Docker: nofile, nproc, ..."""
+
+    name: str
+    soft: int
+    hard: int
+
+
+class Log(Spec, frozen=True):
+    """``max_size`` 0: never rotated."""
+
+    driver: Literal["json-file", "cri", "none"] = "json-file"
+    path: str = ""
+    max_size: int = 10 << 20
+    max_files: int = 3
+
+
+class Container(Spec, frozen=True):
+    """``command`` replaces the image's entrypoint, ``args`` its command. ``restart`` None: the pod's.
+
+    ``environment`` keeps its order. An init container with ``restart`` "always" is a sidecar: it is started in its turn and stays.
+    """
+
+    name: str
+    image: str
+    pull: Literal["always", "missing", "never"] = "missing"
+    command: tuple[str, ...] = ()
+    args: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    working_dir: str = ""
+    tty: bool = False
+    stdin: bool = False
+    mounts: tuple[Mount, ...] = ()
+    files: tuple[File, ...] = ()
+    ports: tuple[Port, ...] = ()
+    resources: Resources = Resources()
+    security: Security = Security()
+    ulimits: tuple[Ulimit, ...] = ()
+    labels: dict[str, str] = {}
+    restart: RestartPolicy | None = None
+    stop_signal: str = ""
+    startup_probe: Probe | None = None
+    readiness_probe: Probe | None = None
+    liveness_probe: Probe | None = None
+    post_start: Handler | None = None
+    pre_stop: Handler | None = None
+    root_size: int = 0
+    log: Log | None = None
+
+
+class EmptyDir(Spec, frozen=True, tag="empty", tag_field="kind"):
+    """Lives as long as the pod. ``medium`` memory: a tmpfs of the guest."""
+
+    medium: Literal["disk", "memory"] = "disk"
+    size: int = 0
+
+
+class HostPath(Spec, frozen=True, tag="host", tag_field="kind"):
+    """A file or directory of the host. ``type`` as in Kubernetes: what it must be, or is made as."""
+
+    path: str
+    type: str = ""
+
+
+class Named(Spec, frozen=True, tag="named", tag_field="kind"):
+    """A volume of hyperd's, by name; made when it is missing. It is populated from the image where that has something at its path."""
+
+    name: str
+    size: int = 10 << 30
+    read_only: bool = False
+
+
+class Image(Spec, frozen=True, tag="image", tag_field="kind"):
+    """A disk image, raw or qcow2, attached as it is and mounted. ``cache``: QEMU's mode, empty for writeback."""
+
+    path: str
+    format: Literal["raw", "qcow2"] = "raw"
+    fstype: str = ""
+    cache: str = ""
+    read_only: bool = False
+
+
+class Projected(Spec, frozen=True, tag="files", tag_field="kind"):
+    """Files that the manifest's ConfigMaps, Secrets and downward API became; read-only. Paths are relative."""
+
+    files: tuple[File, ...] = ()
+    secret: bool = False
+
+
+Source = EmptyDir | HostPath | Named | Image | Projected
+
+
+class Volume(Spec, frozen=True):
+    """What mounts of the pod's containers refer to."""
+
+    name: str
+    source: Source
+
+
+class Interface(Spec, frozen=True):
+    """A card of the pod's in a network of hyperd's. Empty: allocated, or the network's. ``bandwidth`` in bits per second, 0: unlimited."""
+
+    network: str = "default"
+    name: str = ""
+    addresses: tuple[str, ...] = ()
+    mac: str = ""
+    mtu: int = 0
+    ingress_bandwidth: int = 0
+    egress_bandwidth: int = 0
+    aliases: tuple[str, ...] = ()
+
+
+class Dns(Spec, frozen=True):
+    """``servers`` empty and ``policy`` default: the networks' own server, which forwards to the host's."""
+
+    policy: Literal["default", "none"] = "default"
+    servers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
+class HostAlias(Spec, frozen=True):
+    """A line of /etc/hosts."""
+
+    ip: str
+    names: tuple[str, ...]
+
+
+class Pod(Spec, frozen=True):
+    """``vcpus`` and ``memory_mib`` 0: runv's defaults, or what the limits of the containers need. ``hostname`` empty: the name."""
+
+    name: str
+    hostname: str = ""
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    vcpus: int = 0
+    memory_mib: int = 0
+    containers: tuple[Container, ...] = ()
+    init_containers: tuple[Container, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    interfaces: tuple[Interface, ...] = (Interface(),)
+    ports: tuple[Port, ...] = ()
+    dns: Dns = Dns()
+    host_aliases: tuple[HostAlias, ...] = ()
+    sysctls: dict[str, str] = {}
+    restart: RestartPolicy = "never"
+    share_pids: bool = False
+    termination_grace_s: float = 10.0
+    active_deadline_s: float = 0.0
+    log: Log = Log()

@@ -18,6 +18,7 @@
 #include "container.h"
 #include "hooks.h"
 #include "identity.h"
+#include "pause.h"
 #include "rlimits.h"
 #include "namespaces.h"
 #include "program.h"
@@ -34,6 +35,7 @@ struct child {
 	struct identity identity;
 	struct program program;
 	struct seccomp_program seccomp;
+	bool pauses; /* instead of a program */
 };
 
 _Noreturn void child_fail(int sync, const struct error *error)
@@ -254,6 +256,9 @@ static int prepare(struct child *child, struct error *error)
 	struct spawn *spawn = child->spawn;
 	int cwd;
 
+	/* A further process of such a container would have a program, which is not there. */
+	if (spawn->oci && opt_bool(&child->oci, "pause", &child->pauses, error) < 0)
+		return -1;
 	if (opt_object(&child->oci, "linux", &child->linux_node, error) < 0 || identity_parse(spawn->process, &child->identity, error) < 0 ||
 	    enter_container(child, error) < 0 || set_stdio(child, error) < 0 || set_profile(child, error) < 0 ||
 	    sched_apply(spawn->process, &child->linux_node, error) < 0 || program_parse(spawn->process, child->identity.uid, &child->program, error) < 0 ||
@@ -266,7 +271,7 @@ static int prepare(struct child *child, struct error *error)
 		return -1;
 	if (cwd > 0 && enter_cwd(child, true, error) < 0)
 		return -1;
-	return program_lookup(&child->program, error);
+	return child->pauses ? 0 : program_lookup(&child->program, error);
 }
 
 static int run(struct child *child, struct error *error)
@@ -282,6 +287,8 @@ static int run(struct child *child, struct error *error)
 	if (identity_unseal(&child->identity, error) < 0 || seccomp_install(&child->seccomp, error) < 0 ||
 	    identity_seal(&child->identity, error) < 0)
 		return -1;
+	if (child->pauses)
+		pause_main();
 	execve(child->program.path, child->program.args, child->program.env);
 	return error_sys(error, errno, "exec %s", child->program.path);
 }

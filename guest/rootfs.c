@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -11,6 +12,7 @@
 #include "cleanup.h"
 #include "container.h"
 #include "inroot.h"
+#include "layers.h"
 #include "mount_options.h"
 #include "sysctl.h"
 
@@ -21,21 +23,41 @@ int mount_attach(int tree_fd, int target_fd)
 	return move_mount(tree_fd, "", target_fd, "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH);
 }
 
-/* A root on a disk: mounted where only this container's namespace sees it, and gone with that. */
-static int mount_root(const struct node *root, const char *source, const char *type, struct error *error)
+/* A root on a disk. */
+static int mount_disk(const struct node *root, const char *source, const char *type, struct error *error)
 {
 	struct mount_options options;
 	bool readonly = false;
 
 	if (opt_bool(root, "readonly", &readonly, error) < 0 || mount_options_parse(root, &options, error) < 0)
 		return -1;
-	if (mkdir(ROOT_PLACE, 0700) < 0 && errno != EEXIST)
-		return error_sys(error, errno, "cannot create " ROOT_PLACE);
+	/* What has to be made in it, it gets before it becomes read-only. */
+	readonly = readonly && strcmp(type, "tmpfs") != 0;
 	if (mount_file_system(source, ROOT_PLACE, type, options.flags | (readonly ? MS_RDONLY : 0), options.data) < 0) {
 		if (errno == ENODEV)
 			return error_set(error, KIND_UNSUPPORTED, "cannot mount the rootfs: the guest's kernel has no file system %s", type);
 		return error_sys(error, errno, "cannot mount the rootfs as %s", type);
 	}
+	return 0;
+}
+
+/* What is mounted for it is where only this container's namespace sees it, and gone with that. */
+static int mount_root(const struct node *root, const char **path, struct error *error)
+{
+	const char *type = "";
+	bool layered = has_member(root, "layers");
+
+	if (opt_str(root, "type", &type, error) < 0 || (!layered && get_str(root, "path", path, error) < 0))
+		return -1;
+	if (!layered && **path != '/')
+		return node_fail(root, "path", error, "must be an absolute path of the guest");
+	if (!layered && !*type)
+		return 0;
+	if (mkdir(ROOT_PLACE, 0700) < 0 && errno != EEXIST)
+		return error_sys(error, errno, "cannot create " ROOT_PLACE);
+	if (layered ? layers_mount(root, ROOT_PLACE, error) < 0 : mount_disk(root, *path, type, error) < 0)
+		return -1;
+	*path = ROOT_PLACE;
 	return 0;
 }
 
@@ -45,20 +67,15 @@ static int open_root(struct rootfs *rootfs, struct error *error)
 	struct mount_attr private = { .propagation = MS_PRIVATE };
 	cleanup_close int place = -1, tree = -1;
 	struct node root;
-	const char *path, *type = "";
+	const char *path;
 
-	if (get_object(rootfs->oci, "root", &root, error) < 0 || get_str(&root, "path", &path, error) < 0 ||
-	    opt_str(&root, "type", &type, error) < 0)
+	if (get_object(rootfs->oci, "root", &root, error) < 0)
 		return -1;
-	if (*path != '/')
-		return node_fail(&root, "path", error, "must be an absolute path of the guest");
 	/* What another container shares must not see, or undo, the mounts of this one. */
 	if (mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, &private, sizeof(private)) < 0)
 		return error_sys(error, errno, "cannot make the mounts private");
-	if (*type && mount_root(&root, path, type, error) < 0)
+	if (mount_root(&root, &path, error) < 0)
 		return -1;
-	if (*type)
-		path = ROOT_PLACE;
 	place = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (place < 0)
 		return error_sys(error, errno, "cannot open rootfs %s", path);

@@ -20,7 +20,9 @@ from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.sandbox.remove import remove
 from runv.sandbox.size import Size, machine_size
 from runv.settings import Settings
+from runv.spec.annotations import is_infra
 from runv.spec.config import Config, Document, parse_config
+from runv.spec.infra import settle_infra
 from runv.state import Container, ContainerRecord, check_id, make_root, timestamp
 from runv.storage import plan as storage
 from runv.storage.devices import DevicePlan, place_devices, plan_devices
@@ -86,7 +88,7 @@ def read_bundle(bundle: str) -> Document:
 
 
 def _plan(container: Container, options: Options, settings: Settings, log: Log) -> _Plan:
-    document = read_bundle(options.bundle)
+    document = settle_infra(read_bundle(options.bundle))
     config = document.config
     if config.process is None:
         raise ConfigError("config.json: $.process is needed to create a container")
@@ -353,6 +355,8 @@ def _create_in_guest(
     for name in ("hostname", "domainname"):
         if raw.get(name):
             oci[name] = raw[name]
+    if is_infra(config.annotations or {}):
+        oci["pause"] = True
     agent.call("create", {"container": container.id, "oci": oci})
     return open_terminal(config.process, plan.options) if config.process else standin.Terminal("none")
 

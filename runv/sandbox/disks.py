@@ -41,6 +41,8 @@ class Opened:
         disks = []
         for wish in self.wishes:
             if wish.serial in present:
+                if wish.alone:
+                    raise ConfigError(f"cannot attach disk {wish.path}: another container of the sandbox uses it")
                 if present[wish.serial] and not wish.read_only:
                     raise ConfigError(f"cannot attach disk {wish.path}: the sandbox has it already, read-only")
                 continue

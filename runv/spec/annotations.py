@@ -3,6 +3,14 @@
 # runv's own: the size of the machine that the container brings.
 MEMORY_MIB = "run.runv.memory_mib"
 VCPUS = "run.runv.vcpus"
+# runv's own: the root file system. The file system of one that is a disk (without it the guest looks); or its layers, a JSON list of paths of EROFS
+# images, bottom first, and the ext4 image on top of them.
+PREFIX = "run.runv.rootfs."
+ROOTFS_FSTYPE = "run.runv.rootfs.fstype"
+LAYERS = "run.runv.rootfs.layers"
+UPPER = "run.runv.rootfs.upper"
+# runv's own: "true" for a container that only holds its pod's namespaces.
+INFRA = "run.runv.infra"
 
 # The sum of a pod's containers: bytes and microseconds as text; CRI-O has an object of them, under its new name and its old one.
 POD_MEMORY = "io.kubernetes.cri.sandbox-memory"
@@ -20,3 +28,8 @@ def sandbox_of(annotations: dict[str, str]) -> str:
         if annotations.get(kind_key) == "container":
             return annotations.get(sandbox_key, "")
     return ""
+
+
+def is_infra(annotations: dict[str, str]) -> bool:
+    """Whether a container only holds the namespaces of its pod."""
+    return annotations.get(INFRA) == "true"

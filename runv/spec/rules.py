@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING
 
 from runv.errors import ConfigError
+from runv.spec.annotations import is_infra
 from runv.spec.capabilities import unknown_capabilities
 from runv.spec.linux_rules import check_linux
 from runv.spec.version import since
@@ -23,7 +24,7 @@ U32_MAX = 2**32 - 1
 def check_config(config: "Config", name: str) -> None:
     """Checks a whole config.json; ``name`` is how messages call the file."""
     _check_version(config.oci_version, name)
-    if config.root is None or not config.root.path:
+    if (config.root is None or not config.root.path) and not is_infra(config.annotations or {}):
         raise ConfigError(f"{name}: $.root.path: a container needs a root file system")
     if config.process is not None:
         check_process(config.process, name, "$.process")

@@ -22,11 +22,13 @@ _F_OFD_GETLK = 36
 
 
 class Wish(NamedTuple):
-    """A disk that a configuration names. ``serial`` tells which it is, however it is called: a letter and at most 25 of ``[0-9a-f.]``."""
+    """A disk that a configuration names. ``serial`` tells which it is, however it is called: a letter and at most 25 of ``[0-9a-f.]``.
+    ``alone``: no other container may use it at the same time."""
 
     serial: str
     path: str
     read_only: bool
+    alone: bool = False
 
 
 class Image(NamedTuple):

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runv import sockets
 from runv.errors import ConfigError, reason
+from runv.spec.annotations import ROOTFS_FSTYPE, is_infra
 from runv.storage.images import Wish, merge, wish
+from runv.storage.layers import read_layers
 from runv.storage.memory import SharedMemory, shared_memory
 
 if TYPE_CHECKING:
@@ -14,8 +16,8 @@ if TYPE_CHECKING:
 
 GUEST_SHARE = "/run/runv/share"
 TAG = "share"
-# The file system of a root that is a disk; without it the guest looks.
-FSTYPE_ANNOTATION = "run.runv.rootfs.fstype"
+# Where a root is that the guest makes by itself.
+_NOWHERE = "/none"
 # Types whose source is a disk. Which of them the guest can mount is its kernel's business, and its message.
 _DISK_TYPES = frozenset({"btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "ntfs3", "squashfs", "udf", "vfat", "xfs"})
 
@@ -63,19 +65,7 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
 
     :raise ConfigError: the root file system, the source of a bind mount or a disk is missing
     """
-    assert config.root is not None
-    rootfs = os.path.realpath(os.path.join(bundle, config.root.path))
-    disks: list[Wish] = []
-    shared: list[Shared] = []
-    root: dict[str, Any] = {"readonly": config.root.readonly}
-    if _is_disk(rootfs):
-        disks.append(wish(rootfs, read_only=config.root.readonly))
-        root |= {"disk": disks[-1].serial, "type": (config.annotations or {}).get(FSTYPE_ANNOTATION, "")}
-    elif os.path.isdir(rootfs):
-        shared.append(Shared(rootfs, f"{container}/rootfs", True))
-        root |= {"path": f"{GUEST_SHARE}/{container}/rootfs"}
-    else:
-        raise ConfigError(f"cannot use rootfs {rootfs}: {_why_not_folder(rootfs)}")
+    rootfs, root, shared, disks = _plan_root(container, bundle, config)
     mounts: list[dict[str, Any]] = []
     carried: list[Carried] = []
     memory: list[SharedMemory] = []
@@ -108,18 +98,42 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
     return StoragePlan(rootfs, tuple(shared), root, mounts, tuple(carried), merge(disks), tuple(memory))
 
 
+def _plan_root(container: str, bundle: str, config: "Config") -> tuple[str, dict[str, Any], list[Shared], list[Wish]]:
+    """Where the root is on the host, what the guest is told of it, and what it takes."""
+    annotations = config.annotations or {}
+    layered = read_layers(annotations)
+    if is_infra(annotations):
+        return "", {"path": _NOWHERE, "type": "tmpfs", "options": ["size=64k", "mode=755"], "readonly": True}, [], []
+    assert config.root is not None
+    rootfs = os.path.realpath(os.path.join(bundle, config.root.path))
+    root: dict[str, Any] = {"readonly": config.root.readonly}
+    if layered is not None:
+        root["layers"] = [layer.serial for layer in layered.layers]
+        root |= {"upper": layered.upper.serial} if layered.upper else {}
+        return rootfs, root, [], list(layered.disks)
+    if _is_disk(rootfs):
+        disk = wish(rootfs, read_only=config.root.readonly)
+        return rootfs, root | {"disk": disk.serial, "type": annotations.get(ROOTFS_FSTYPE, "")}, [], [disk]
+    if os.path.isdir(rootfs):
+        return rootfs, root | {"path": f"{GUEST_SHARE}/{container}/rootfs"}, [Shared(rootfs, f"{container}/rootfs", True)], []
+    raise ConfigError(f"cannot use rootfs {rootfs}: {_why_not_folder(rootfs)}")
+
+
 def placed_root(planned: StoragePlan, found: dict[str, GuestDisk]) -> dict[str, Any]:
-    """The root with the guest's name of the disk that it is on. Pure.
+    """The root with the guest's names of the disks that it is on. Pure.
 
     :raise ConfigError: there is no file system on it
     """
     root = dict(planned.root)
+    if "layers" in root:
+        names = {"layers": [found[serial].node for serial in root["layers"]]}
+        return root | names | ({"upper": found[root["upper"]].node} if "upper" in root else {})
     if "disk" not in root:
         return root
     disk = found[root.pop("disk")]
     root |= {"path": disk.node, "type": root["type"] or disk.fstype}
     if not root["type"]:
-        hint = f"the annotation {FSTYPE_ANNOTATION} names one"
+        hint = f"the annotation {ROOTFS_FSTYPE} names one"
         raise ConfigError(f"cannot use rootfs {planned.rootfs}: no file system is known on it", hint=hint)
     return root
 

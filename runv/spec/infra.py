@@ -1,0 +1,28 @@
+"""The infra container of a pod: it holds the namespaces that the pod's containers share, and runs nothing but a wait of the guest's own. Pure."""
+
+import msgspec
+
+from runv.errors import ConfigError
+from runv.spec.annotations import INFRA
+from runv.spec.config import Document, Mount, Process, Raw
+
+# Of the program it needs neither a file nor any power.
+_PROCESS: Raw = {"args": ["pause"], "cwd": "/", "noNewPrivileges": True, "capabilities": {}}
+
+
+def settle_infra(document: Document) -> Document:
+    """``document`` as it is, or, for an infra container, without what such a one does not have: its program, root file system and mounts.
+
+    :raise ConfigError: the annotation is neither "true" nor "false"
+    """
+    word = (document.config.annotations or {}).get(INFRA, "false")
+    if word not in ("true", "false"):
+        raise ConfigError(f'config.json: $.annotations: {INFRA} must be "true" or "false", not {word!r}')
+    if word == "false":
+        return document
+    given = document.raw.get("process") or {}
+    process = _PROCESS | {"oomScoreAdj": given.get("oomScoreAdj", 0)}
+    mounts: list[Mount] = []
+    linux = {key: value for key, value in (document.raw.get("linux") or {}).items() if key not in ("seccomp", "maskedPaths", "readonlyPaths")}
+    config = msgspec.structs.replace(document.config, process=msgspec.convert(process, Process), mounts=mounts)
+    return Document(config, document.raw | {"process": process, "mounts": [], "linux": linux})

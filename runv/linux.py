@@ -33,6 +33,7 @@ _SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _SYS_OPENAT2 = 437
 _SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
+_PR_SET_THP_DISABLE = 41
 _NODES_MAX = 1024
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -83,6 +84,11 @@ def mount(source: str, target: str, kind: str | None, flags: int, data: str = ""
 def umount2(target: str, flags: int) -> None:
     """umount2(2)."""
     _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), target)
+
+
+def disable_huge_pages() -> None:
+    """prctl(2), PR_SET_THP_DISABLE: for this process and the programs it executes, even where they ask for them."""
+    _check(_libc.prctl(ctypes.c_int(_PR_SET_THP_DISABLE), ctypes.c_ulong(1), 0, 0, 0), "huge pages")
 
 
 def set_mempolicy(mode: int, nodes: set[int]) -> None:

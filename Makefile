@@ -22,6 +22,7 @@ STAGE := $(RUNV_CACHE)/stage
 # Looked up when a recipe needs them: on a fresh machine setup-% has to install Python first.
 VENV   = $(shell RUNV_CACHE='$(RUNV_CACHE)' PYTHON='$(PYTHON)' tools/python-env.sh --print-path venv)
 DEPS   = $(shell RUNV_CACHE='$(RUNV_CACHE)' PYTHON='$(PYTHON)' tools/python-env.sh --print-path deps)
+HYPERD_DEPS = $(shell RUNV_CACHE='$(RUNV_CACHE)' PYTHON='$(PYTHON)' tools/python-env.sh --print-path hyperd-deps)
 KERNEL = $(shell $(PYTHON) kernel-config/build.py --print-path)
 
 STAGED = PATH='$(STAGE)/bin':"$$PATH" PYTHONDONTWRITEBYTECODE=1
@@ -70,31 +71,31 @@ bench: setup-test stage bench-env ## Time runv against floors and peers
 	@RUNV_KERNEL='$(STAGE)/share/runv/vmlinux' $(STAGED) "$$(tools/python-env.sh --print-path bench)/bin/python" -m bench --runv '$(STAGE)/bin/runv' $(BENCH)
 
 install: setup-run build ## Install below $(DESTDIR)$(PREFIX)
-	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BUILD='$(BUILD)' DEPS='$(DEPS)' KERNEL='$(KERNEL)' tools/install.sh install
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BUILD='$(BUILD)' DEPS='$(DEPS)' HYPERD_DEPS='$(HYPERD_DEPS)' KERNEL='$(KERNEL)' tools/install.sh install
 
 uninstall: ## Remove what install put there
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh uninstall
 
 stage: build
-	@DESTDIR= PREFIX='$(STAGE)' BUILD='$(BUILD)' DEPS='$(DEPS)' KERNEL='$(KERNEL)' tools/install.sh install
+	@DESTDIR= PREFIX='$(STAGE)' BUILD='$(BUILD)' DEPS='$(DEPS)' HYPERD_DEPS='$(HYPERD_DEPS)' KERNEL='$(KERNEL)' tools/install.sh install
 
-build: deps guest
+build: deps hyperd-deps guest
 	@$(PYTHON) kernel-config/build.py >/dev/null
 
 clean: ## Remove what was built, but not the kernel and the Python packages
 	@rm -rf '$(BUILD)' '$(STAGE)' '$(RUNV_CACHE)/demo'
 
 clean-all: clean ## Remove kernels, Python packages and the lab's kernel as well
-	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/conformance '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock
+	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/conformance '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/hyperd-deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock '$(RUNV_CACHE)'/hyperd-deps.lock
 
 setup-run setup-test setup-conformance: setup-%:
 	@tools/setup.sh $*
 
-venv deps:
+venv deps hyperd-deps:
 	@tools/python-env.sh $@
 
 bench-env:
 	@tools/python-env.sh bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines test-kvm test-conformance check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test setup-conformance venv deps bench-env
+.PHONY: help run test test-engines test-kvm test-conformance check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test setup-conformance venv deps hyperd-deps bench-env

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Install runv below $DESTDIR$PREFIX, or remove it. What is in use is replaced, never written over; what is unchanged stays.
 #
-#   install.sh install      from $BUILD (make guest), $DEPS (python-env.sh deps) and $KERNEL (a vmlinux)
+#   install.sh install      from $BUILD (make guest), $DEPS and $HYPERD_DEPS (python-env.sh) and $KERNEL (a vmlinux)
 #   install.sh uninstall
 set -eu
 
@@ -39,20 +39,22 @@ install_package() {
     replace "$lib/runv"
 }
 
+# install_deps SOURCE TARGET
 install_deps() {
-    name=$(basename "${DEPS:?}")
-    [ "$(cat "$lib/deps/.name" 2>/dev/null)" != "$name" ] || return 0
-    rm -rf "$lib/deps.new"
-    cp -a "$DEPS" "$lib/deps.new"
-    chmod -R u=rwX,go=rX "$lib/deps.new"
-    echo "$name" >"$lib/deps.new/.name"
-    replace "$lib/deps"
+    name=$(basename "$1")
+    [ "$(cat "$2/.name" 2>/dev/null)" != "$name" ] || return 0
+    rm -rf "$2.new"
+    cp -a "$1" "$2.new"
+    chmod -R u=rwX,go=rX "$2.new"
+    echo "$name" >"$2.new/.name"
+    replace "$2"
 }
 
 case ${1-} in
     install)
         install -d "$to/bin" "$to/lib" "$lib" "$to/libexec" "$to/libexec/runv" "$to/share" "$to/share/runv"
-        install_deps
+        install_deps "${DEPS:?}" "$lib/deps"
+        install_deps "${HYPERD_DEPS:?}" "$lib/hyperd-deps"
         install_package
         put 0755 "${BUILD:?}/guest-plain/runv-standin" "$to/libexec/runv/runv-standin"
         put 0755 "$BUILD/guest-plain/runv-bridge" "$to/libexec/runv/runv-bridge"
@@ -66,7 +68,7 @@ case ${1-} in
     uninstall)
         "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" uninstall "$to/share"
         rm -f "$to/bin/runv"
-        rm -rf "$lib/runv" "$lib/deps"
+        rm -rf "$lib/runv" "$lib/deps" "$lib/hyperd-deps"
         rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-qemu-shim.so"
         rm -f "$to/share/runv/initrd.img" "$to/share/runv/vmlinux"
         for folder in "$lib" "$to/libexec/runv" "$to/share/runv"; do

@@ -5,6 +5,7 @@
 #   python-env.sh venv                 a virtual environment with the dependencies and the tools of development
 #   python-env.sh bench                one with the dependencies and what the benchmarks draw with
 #   python-env.sh deps                 a folder with the dependencies alone: what is installed beside runv
+#   python-env.sh hyperd-deps          one with those and hyperd's: what is installed beside hyperd and hyperctl
 #   python-env.sh --print-path KIND    only say where it is
 set -eu
 
@@ -19,9 +20,9 @@ if [ "${1-}" = --print-path ]; then
 fi
 kind=${1-}
 case $kind in
-    venv | bench | deps) ;;
+    venv | bench | deps | hyperd-deps) ;;
     *)
-        echo "usage: $0 [--print-path] venv|bench|deps" >&2
+        echo "usage: $0 [--print-path] venv|bench|deps|hyperd-deps" >&2
         exit 2
         ;;
 esac
@@ -33,8 +34,7 @@ import tomllib
 with open(sys.argv[1], "rb") as file:
     project = tomllib.load(file)["project"]
 print(*project["dependencies"], sep="\n")
-extra = {"venv": "dev", "bench": "bench"}.get(sys.argv[2])
-if extra:
+for extra in {"venv": ["hyperd", "dev"], "bench": ["hyperd", "bench"], "hyperd-deps": ["hyperd"]}.get(sys.argv[2], []):
     print(*project["optional-dependencies"][extra], sep="\n")
 PYTHON
 )
@@ -57,10 +57,6 @@ pip_install() {
 make_venv() {
     "$python" -m venv "$folder"
     pip_install "$folder"
-}
-
-make_bench() {
-    make_venv
 }
 
 make_deps() {
@@ -87,7 +83,10 @@ printf '%s\n' "$requirements" >"$list"
 case $kind in
     venv) echo "setup: installing Python packages for development into $folder" ;;
     bench) echo "setup: installing Python packages for the benchmarks into $folder" ;;
-    deps) echo "setup: installing Python packages into $folder" ;;
+    *deps) echo "setup: installing Python packages into $folder" ;;
 esac
-"make_$kind"
+case $kind in
+    venv | bench) make_venv ;;
+    *) make_deps ;;
+esac
 : >"$folder/.complete"

@@ -170,6 +170,11 @@ static int op_devices(struct agent *agent, const struct node *args, struct reply
 	return helper_start(agent, disks_find, args, reply, error);
 }
 
+static int op_release(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	return helper_start(agent, disks_release, args, reply, error);
+}
+
 static json_t *memory_json(void)
 {
 	unsigned long long total = 0, available = 0;
@@ -213,6 +218,7 @@ static const struct {
 	{ "interfaces", op_interfaces },
 	{ "unplug", op_unplug },
 	{ "devices", op_devices },
+	{ "release", op_release },
 	{ "create", container_create },
 	{ "exec", container_exec },
 	{ "start", op_start },

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "scsi.h"
 
 enum {
 	WAIT_MS = 10000,
@@ -44,43 +45,58 @@ static ssize_t read_attribute(int dir, const char *path, char *text, size_t size
 	return n;
 }
 
-static bool same_serial(const char *found, size_t len, const char *serial)
-{
-	while (len > 0 && (found[len - 1] == ' ' || found[len - 1] == '\n' || found[len - 1] == '\0'))
-		len--;
-	return len == strlen(serial) && memcmp(found, serial, len) == 0;
-}
+#define BLOCKS "/sys/block"
 
-/* A virtio disk has an attribute for it, a SCSI disk a page of its own. */
-static bool has_serial(int blocks, const char *name, const char *serial)
+/* What is looked for: its serial, and, once it is found, its name in the folder. */
+struct wanted {
+	const char *serial;
+	char name[NAME_MAX + 1];
+};
+
+/* The serial of a device: a virtio disk has an attribute for it, a SCSI disk a page of its own. */
+static bool read_serial(int folder, const char *name, char serial[SERIAL_MAX + 1])
 {
 	char path[NAME_MAX + 32], text[ATTRIBUTE_MAX];
+	size_t skip = 0;
 	ssize_t n;
 
 	snprintf(path, sizeof(path), "%s/serial", name);
-	n = read_attribute(blocks, path, text, sizeof(text));
-	if (n >= 0)
-		return same_serial(text, (size_t)n, serial);
-	snprintf(path, sizeof(path), "%s/device/vpd_pg80", name);
-	n = read_attribute(blocks, path, text, sizeof(text));
-	return n > VPD_HEADER && same_serial(text + VPD_HEADER, (size_t)n - VPD_HEADER, serial);
+	n = read_attribute(folder, path, text, sizeof(text));
+	if (n < 0) {
+		skip = VPD_HEADER;
+		snprintf(path, sizeof(path), "%s/device/vpd_pg80", name);
+		n = read_attribute(folder, path, text, sizeof(text));
+	}
+	while (n > 0 && (text[n - 1] == ' ' || text[n - 1] == '\n' || text[n - 1] == '\0'))
+		n--;
+	if (n <= (ssize_t)skip || (size_t)n - skip > SERIAL_MAX)
+		return false;
+	memcpy(serial, text + skip, (size_t)n - skip);
+	serial[(size_t)n - skip] = '\0';
+	return true;
 }
 
-/* 1: name is the disk's. 0: it is not there. -1: nothing can be said. */
-static int look_for(const char *serial, char name[NAME_MAX + 1], struct error *error)
+/* Looks at each device once, for all that are still missing. How many still are; -1: nothing can be said. */
+static int look_around(const char *folder, struct wanted *wanted, size_t count, struct error *error)
 {
-	cleanup_dir DIR *blocks = opendir("/sys/block");
+	cleanup_dir DIR *dir = opendir(folder);
+	char serial[SERIAL_MAX + 1];
 	struct dirent *entry;
+	int missing = 0;
 
-	if (!blocks)
-		return error_sys(error, errno, "cannot open /sys/block");
-	while ((entry = readdir(blocks))) {
-		if (entry->d_name[0] != '.' && has_serial(dirfd(blocks), entry->d_name, serial)) {
-			strcpy(name, entry->d_name);
-			return 1;
+	if (!dir)
+		return error_sys(error, errno, "cannot open %s", folder);
+	while ((entry = readdir(dir))) {
+		if (entry->d_name[0] == '.' || !read_serial(dirfd(dir), entry->d_name, serial))
+			continue;
+		for (size_t i = 0; i < count; i++) {
+			if (!wanted[i].name[0] && strcmp(wanted[i].serial, serial) == 0)
+				strcpy(wanted[i].name, entry->d_name);
 		}
 	}
-	return 0;
+	for (size_t i = 0; i < count; i++)
+		missing += !wanted[i].name[0];
+	return missing;
 }
 
 static const char *probe(const char *node)
@@ -105,47 +121,75 @@ static int64_t now(void)
 	return time.tv_sec * 1000 + time.tv_nsec / 1000000;
 }
 
-static json_t *find_disk(const char *serial, int64_t deadline, struct error *error)
+static json_t *describe(const struct wanted *disk, struct error *error)
 {
-	const struct timespec pause = { .tv_nsec = POLL_MS * 1000000 };
-	char name[NAME_MAX + 1], node[NAME_MAX + 8], path[NAME_MAX + 32], text[ATTRIBUTE_MAX];
+	char node[NAME_MAX + 8], path[NAME_MAX + 32], text[ATTRIBUTE_MAX];
 	unsigned int major, minor;
-	int found;
 
-	while ((found = look_for(serial, name, error)) == 0 && now() < deadline)
-		nanosleep(&pause, NULL);
-	if (found < 0)
-		return NULL;
-	snprintf(path, sizeof(path), "/sys/block/%s/dev", found ? name : "");
-	if (!found || read_attribute(AT_FDCWD, path, text, sizeof(text)) < 0 || sscanf(text, "%u:%u", &major, &minor) != 2) {
-		error_sys(error, ENODEV, "cannot find disk %s in the guest", serial);
+	snprintf(path, sizeof(path), BLOCKS "/%s/dev", disk->name);
+	if (!disk->name[0] || read_attribute(AT_FDCWD, path, text, sizeof(text)) < 0 || sscanf(text, "%u:%u", &major, &minor) != 2) {
+		error_sys(error, ENODEV, "cannot find disk %s in the guest", disk->serial);
 		return NULL;
 	}
-	snprintf(node, sizeof(node), "/dev/%s", name);
+	snprintf(node, sizeof(node), "/dev/%s", disk->name);
 	return json_pack("{s:s, s:I, s:I, s:s}", "node", node, "major", (json_int_t)major, "minor", (json_int_t)minor, "fstype", probe(node));
+}
+
+/* The request's serials; NULL: they are wrong. */
+static struct wanted *read_wanted(const struct node *args, size_t *count, struct error *error)
+{
+	cleanup_free struct wanted *wanted = NULL;
+	struct wanted *result;
+	struct node list;
+
+	if (opt_array(args, "disks", &list, error) < 0)
+		return NULL;
+	*count = array_len(&list);
+	if (*count > DISKS_MAX) {
+		node_fail(args, "disks", error, "has too many entries");
+		return NULL;
+	}
+	wanted = calloc(*count + 1, sizeof(*wanted));
+	if (!wanted) {
+		error_sys(error, ENOMEM, "cannot look for disks");
+		return NULL;
+	}
+	for (size_t i = 0; i < *count; i++) {
+		if (array_str(&list, i, &wanted[i].serial, error) < 0)
+			return NULL;
+		if (!wanted[i].serial[0] || strlen(wanted[i].serial) > SERIAL_MAX) {
+			node_fail(&list, NULL, error, "must hold serials of 1 to 36 bytes");
+			return NULL;
+		}
+	}
+	result = wanted;
+	wanted = NULL;
+	return result;
 }
 
 static int find_disks(const struct node *args, json_t *out, struct error *error)
 {
+	const struct timespec pause = { .tv_nsec = POLL_MS * 1000000 };
+	cleanup_free struct wanted *wanted = NULL;
 	int64_t deadline = now() + WAIT_MS;
-	struct node list;
+	size_t count;
+	int missing;
 
-	if (opt_array(args, "disks", &list, error) < 0)
+	wanted = read_wanted(args, &count, error);
+	if (!wanted)
 		return -1;
-	if (array_len(&list) > DISKS_MAX)
-		return node_fail(args, "disks", error, "has too many entries");
-	for (size_t i = 0; i < array_len(&list); i++) {
-		const char *serial;
-		json_t *disk;
+	while ((missing = count ? look_around(BLOCKS, wanted, count, error) : 0) > 0 && now() < deadline) {
+		scsi_scan();
+		nanosleep(&pause, NULL);
+	}
+	if (missing < 0)
+		return -1;
+	for (size_t i = 0; i < count; i++) {
+		json_t *disk = describe(&wanted[i], error);
 
-		if (array_str(&list, i, &serial, error) < 0)
-			return -1;
-		if (!*serial || strlen(serial) > SERIAL_MAX)
-			return node_fail(&list, NULL, error, "must hold serials of 1 to 36 bytes");
-		disk = find_disk(serial, deadline, error);
 		if (!disk)
 			return -1;
-		json_object_set_new(out, serial, disk);
+		json_object_set_new(out, wanted[i].serial, disk);
 	}
 	return 0;
 }
@@ -196,4 +240,39 @@ int disks_find(const struct node *args, json_t **result, struct error *error)
 	if (opt_bool(args, "characters", &wants_characters, error) < 0 || find_disks(args, disks, error) < 0)
 		return -1;
 	return wants_characters ? list_characters(characters, error) : 0;
+}
+
+static int forget(const struct wanted *wanted, size_t count, struct error *error)
+{
+	int result = 0;
+
+	scsi_hurry(true);
+	for (size_t i = 0; i < count && result == 0; i++) {
+		if (wanted[i].name[0] && scsi_forget(wanted[i].name) < 0)
+			result = error_sys(error, errno, "cannot let go of disk %s", wanted[i].serial);
+	}
+	scsi_hurry(false);
+	return result;
+}
+
+int disks_release(const struct node *args, json_t **result, struct error *error)
+{
+	cleanup_free struct wanted *wanted = NULL;
+	size_t count;
+	int missing;
+
+	(void)result;
+	wanted = read_wanted(args, &count, error);
+	/* With no SCSI in the machine yet there is nothing to let go of. */
+	if (!wanted || access(SCSI_DEVICES, F_OK) < 0)
+		return wanted ? 0 : -1;
+	missing = look_around(SCSI_DEVICES, wanted, count, error);
+	if (missing > 0) {
+		/* Whoever gave up while they came: the kernel is to have seen them before they go. */
+		scsi_scan();
+		missing = look_around(SCSI_DEVICES, wanted, count, error);
+	}
+	if (missing < 0)
+		return -1;
+	return forget(wanted, count, error);
 }

@@ -10,4 +10,7 @@
 
 int disks_find(const struct node *args, json_t **result, struct error *error);
 
+/* release: the kernel lets go of disks that nobody uses any more, before they are unplugged. */
+int disks_release(const struct node *args, json_t **result, struct error *error);
+
 #endif

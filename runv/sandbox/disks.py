@@ -97,10 +97,11 @@ def attach(sandbox: SandboxFolder, disks: list[Disk]) -> None:
         qmp.session(sandbox.path("qmp.sock"), "attach a disk", lambda qemu: plug(qemu, disks))
 
 
-def detach(sandbox: SandboxFolder, container: str) -> None:
-    """Takes away what only ``container`` uses; the guest has let go of it. The caller holds the sandbox's lock.
+def detach(sandbox: SandboxFolder, container: str, agent: Agent) -> None:
+    """Takes away what only ``container`` uses, which has ended. The caller holds the sandbox's lock.
 
     :raise VmError: QEMU refused
+    :raise AgentError: the guest does not let go
     """
     path = sandbox.path("disks", container)
     try:
@@ -111,6 +112,8 @@ def detach(sandbox: SandboxFolder, container: str) -> None:
     if serials:
         from runv.vm import qmp
         from runv.vm.disks import unplug
+
+        agent.call("release", {"disks": serials}, _FIND_TIMEOUT_S)
 
         qmp.session(sandbox.path("qmp.sock"), "detach a disk", lambda qemu: unplug(qemu, serials))
     os.unlink(path)

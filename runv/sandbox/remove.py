@@ -14,6 +14,10 @@ from runv.sandbox.connection import connect
 from runv.sandbox.layout import PROCESSES, SandboxFolder, sandboxes
 from runv.state import Container, ContainerRecord
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from runv.agent.client import Agent
+
 KILL_TIMEOUT_S = 10.0
 _AGENT_TIMEOUT_S = 10.0
 
@@ -104,22 +108,27 @@ def _leave_running(container: Container, sandbox: SandboxFolder) -> None:
 
     try:
         with connect(sandbox, _AGENT_TIMEOUT_S) as agent:
-            agent.call("delete", {"container": container.id}, _AGENT_TIMEOUT_S)
-    except AgentError as error:
-        if error.kind != "not-found":
-            raise
+            _delete_in_guest(container, agent)
+            if os.path.exists(sandbox.path("disks", container.id)):
+                from runv.sandbox import disks
+
+                disks.detach(sandbox, container.id, agent)
     except AgentLostError:
         # A guest that does not answer: its other containers are lost too, and their stand-ins must say so.
         kill_processes(sandbox)
         return
-    if os.path.exists(sandbox.path("disks", container.id)):
-        from runv.sandbox import disks
-
-        disks.detach(sandbox, container.id)
     qemu = sandbox.process("qemu.pid")
     if qemu is not None:
         with contextlib.suppress(HostError):  # never shared, or QEMU has ended since
             remove_binds(qemu, sandbox.path("share"), container.id)
+
+
+def _delete_in_guest(container: Container, agent: "Agent") -> None:
+    try:
+        agent.call("delete", {"container": container.id}, _AGENT_TIMEOUT_S)
+    except AgentError as error:
+        if error.kind != "not-found":
+            raise
 
 
 def _unmount_disks(container: Container, sandbox: SandboxFolder) -> None:

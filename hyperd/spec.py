@@ -36,10 +36,14 @@ class Mount(Spec, frozen=True):
 
 
 class File(Spec, frozen=True):
-    """A file that is put in: text, or base64 of bytes. ``mode`` as in chmod(2)."""
+    """A file that is put in: text, or base64 of bytes. ``mode`` as in chmod(2).
+
+    ``source``: a file of the host that is read for it when the container is made, in the same encoding; ``content`` is empty then.
+    """
 
     path: str
-    content: str
+    content: str = ""
+    source: str = ""
     encoding: Literal["raw", "base64"] = "raw"
     mode: int = 0o755
     user: str = ""
@@ -47,27 +51,38 @@ class File(Spec, frozen=True):
 
 
 class Resources(Spec, frozen=True):
-    """Limits of one container. 0: none. ``cpus`` are those of a quota, 0.5 is half of one."""
+    """Limits of one container. 0: none. ``cpus`` are those of a quota, 0.5 is half of one. ``swap`` is what may be swapped beside ``memory``.
+
+    The requests are no limits: the machine is made that large, where the pod does not say how large.
+    """
 
     cpus: float = 0.0
     cpu_shares: int = 0
     memory: int = 0
     swap: int = 0
     pids: int = 0
+    request_cpus: float = 0.0
+    request_memory: int = 0
 
 
 class Probe(Spec, frozen=True):
-    """Exactly one of ``command``, ``http`` (path, port, scheme, host, headers), ``tcp_port`` and ``grpc_port``."""
+    """Exactly one of ``command``, ``http`` (path, port, scheme, host, headers), ``tcp_port`` and ``grpc_port``.
+
+    ``tcp_host`` empty: the pod's own address. ``termination_grace_s`` None: the pod's.
+    """
 
     command: tuple[str, ...] = ()
     http: "HttpGet | None" = None
     tcp_port: int = 0
+    tcp_host: str = ""
     grpc_port: int = 0
+    grpc_service: str = ""
     initial_delay_s: float = 0.0
     period_s: float = 10.0
     timeout_s: float = 1.0
     successes: int = 1
     failures: int = 3
+    termination_grace_s: float | None = None
 
 
 class HttpGet(Spec, frozen=True):
@@ -89,9 +104,13 @@ class Handler(Spec, frozen=True):
 
 
 class Security(Spec, frozen=True):
-    """Of a container. ``user`` is ``name-or-uid[:group-or-gid]``; None or empty: as the image says."""
+    """Of a container. ``user`` is ``name-or-uid[:group-or-gid]``, empty: as the image says. ``group`` goes before that of either.
+
+    Capabilities are added to and dropped from Docker's default set; "ALL" is all of them.
+    """
 
     user: str = ""
+    group: str = ""
     additional_groups: tuple[str, ...] = ()
     privileged: bool = False
     read_only_root: bool = False
@@ -119,10 +138,15 @@ class Log(Spec, frozen=True):
     max_files: int = 3
 
 
+Late = Literal["pod-ip", "pod-ips", "host-ip", "host-ips", "node-name", "pod-uid"]
+
+
 class Container(Spec, frozen=True):
-    """``command`` replaces the image's entrypoint, ``args`` its command. ``restart`` None: the pod's.
+    """``command`` replaces the image's entrypoint and its command, ``args`` its command. ``restart`` None: the pod's.
 
     ``environment`` keeps its order. An init container with ``restart`` "always" is a sidecar: it is started in its turn and stays.
+    ``fields`` are variables whose values are known at the start only. If there are any, ``environment``, ``command`` and ``args`` are templates, in which
+    ``$(NAME)`` is such a value and ``$$`` a dollar sign. ``stdin_once``: the input ends with the first who attached to it.
     """
 
     name: str
@@ -131,9 +155,11 @@ class Container(Spec, frozen=True):
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    fields: tuple[tuple[str, Late], ...] = ()
     working_dir: str = ""
     tty: bool = False
     stdin: bool = False
+    stdin_once: bool = False
     mounts: tuple[Mount, ...] = ()
     files: tuple[File, ...] = ()
     ports: tuple[Port, ...] = ()
@@ -167,7 +193,7 @@ class HostPath(Spec, frozen=True, tag="host", tag_field="kind"):
 
 
 class Named(Spec, frozen=True, tag="named", tag_field="kind"):
-    """A volume of hyperd's, by name; made when it is missing. It is populated from the image where that has something at its path."""
+    """A volume of hyperd's, by name; made with this size when it is missing. It is populated from the image where that has something at its path."""
 
     name: str
     size: int = 10 << 30
@@ -231,9 +257,13 @@ class HostAlias(Spec, frozen=True):
 
 
 class Pod(Spec, frozen=True):
-    """``vcpus`` and ``memory_mib`` 0: runv's defaults, or what the limits of the containers need. ``hostname`` empty: the name."""
+    """``vcpus`` and ``memory_mib`` 0: runv's defaults, or what the limits of the containers need. ``hostname`` empty: the name.
+
+    ``namespace`` is remembered for whoever asks, and separates nothing. ``fs_group``: a group that all containers are in, and that the pod's volumes belong to.
+    """
 
     name: str
+    namespace: str = ""
     hostname: str = ""
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
@@ -249,6 +279,7 @@ class Pod(Spec, frozen=True):
     sysctls: dict[str, str] = {}
     restart: RestartPolicy = "never"
     share_pids: bool = False
+    fs_group: int | None = None
     termination_grace_s: float = 10.0
     active_deadline_s: float = 0.0
     log: Log = Log()

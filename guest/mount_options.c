@@ -11,6 +11,8 @@
 #define MOUNT_ATTR_NOSYMFOLLOW 0x00200000
 #endif
 
+#define SUBPATH "x-runv.subpath="
+
 /*
  * A word sets or clears a flag of mount(2), and an attribute of mount_setattr where there is one. With an "r" before it, it is the attribute on
  * the mount and all below. The three ways to keep access times exclude each other, so each clears them all first.
@@ -142,6 +144,14 @@ static int parse_word(const struct node *mount, const char *word, struct mount_o
 	if (strcmp(word, "tmpcopyup") == 0) {
 		options->copy_up = true;
 		return 0;
+	}
+	if (strcmp(word, "x-runv.copyup") == 0) {
+		options->populate = true;
+		return 0;
+	}
+	if (strncmp(word, SUBPATH, strlen(SUBPATH)) == 0) {
+		options->subpath = word + strlen(SUBPATH);
+		return *options->subpath ? 0 : node_fail(mount, "options", error, "have an empty x-runv.subpath");
 	}
 	if (strcmp(word, "idmap") == 0 || strcmp(word, "ridmap") == 0)
 		return error_set(error, KIND_UNSUPPORTED, "id-mapped mounts are not supported");

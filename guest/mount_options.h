@@ -13,6 +13,8 @@ enum { MOUNT_DATA_MAX = 4096 };
 struct mount_options {
 	bool bind, recursive;
 	bool copy_up;
+	bool populate;                 /* a volume, if it is empty, is filled as by copy_up */
+	const char *subpath;           /* NULL, or what in the file system is mounted; lives as long as the request */
 	bool remount;                  /* what is mounted there is changed */
 	unsigned long flags;           /* MS_* for mount(2) of a new file system */
 	uint64_t set, clear;           /* MOUNT_ATTR_* for mount_setattr on a bind */

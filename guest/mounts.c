@@ -18,6 +18,9 @@
 #include "mount_options.h"
 #include "rootfs.h"
 
+/* For a volume of which only a part is mounted */
+#define VOLUME_PLACE "/run/volume"
+
 struct request {
 	const char *destination, *source, *type;
 	struct mount_options options;
@@ -97,17 +100,79 @@ int mount_file_system(const char *source, const char *target, const char *type, 
 	return mount(source, target, type, flags & ~(unsigned long)MS_RDONLY, data) < 0 ? -1 : 1;
 }
 
+/* What a new file system is filled with before anybody sees it; from is the directory that it is mounted on. */
+static int fill(const struct mount_options *options, int from, int to, struct error *error)
+{
+	struct stat st;
+
+	if (options->populate && fstat(to, &st) == 0 && S_ISDIR(st.st_mode))
+		return populate(from, to, error);
+	return options->copy_up ? copy_up(from, to, error) : 0;
+}
+
+/* The directory or file in a volume that is to be mounted; a directory is made where nothing is. */
+static int open_subpath(const char *subpath, struct error *error)
+{
+	cleanup_close int volume = open(VOLUME_PLACE, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = volume >= 0 ? inroot_open(volume, subpath, O_PATH) : -1;
+
+	if (fd < 0 && volume >= 0 && errno == ENOENT)
+		return inroot_mkdirs(volume, subpath, error);
+	return fd < 0 ? error_sys(error, errno, "cannot open %s in the volume", subpath) : fd;
+}
+
+static int attach_subpath(struct rootfs *rootfs, const struct request *request, const struct mount_options *rest, struct error *error)
+{
+	cleanup_close int part = open_subpath(request->options.subpath, error);
+	cleanup_close int target = -1, tree = -1;
+	struct stat st;
+
+	if (part < 0)
+		return -1;
+	if (fstat(part, &st) < 0)
+		return fail(request, errno, error);
+	target = open_target(rootfs, request, S_ISDIR(st.st_mode), error);
+	if (target < 0 || fill(&request->options, target, part, error) < 0)
+		return -1;
+	tree = open_tree(part, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+	return tree < 0 || set_attr(tree, rest) < 0 || mount_attach(tree, target) < 0 ? fail(request, errno, error) : 0;
+}
+
+/* The volume itself is mounted only where the container does not see it, and only until the part of it is. */
+static int mount_subpath(struct rootfs *rootfs, const struct request *request, unsigned long flags, struct mount_options *rest,
+			 struct error *error)
+{
+	int result;
+
+	if (mkdir(VOLUME_PLACE, 0700) < 0 && errno != EEXIST)
+		return error_sys(error, errno, "cannot create " VOLUME_PLACE);
+	result = mount_file_system(request->source, VOLUME_PLACE, request->type, flags, request->options.data);
+	if (result < 0)
+		return fail(request, errno, error);
+	if (result > 0)
+		rest->set |= request->options.set & MOUNT_ATTR_RDONLY;
+	result = attach_subpath(rootfs, request, rest, error);
+	umount2(VOLUME_PLACE, MNT_DETACH);
+	return result;
+}
+
 static int mount_new(struct rootfs *rootfs, const struct request *request, const char *type, struct error *error)
 {
 	const struct mount_options *options = &request->options;
 	struct mount_options rest = *options;
-	cleanup_close int target = open_target(rootfs, request, true, error);
-	cleanup_close int mounted = -1;
+	cleanup_close int target = -1, mounted = -1;
 	/* Read-only comes after the copying. */
-	unsigned long flags = options->copy_up ? options->flags & ~(unsigned long)MS_RDONLY : options->flags;
+	bool fills = options->copy_up || options->populate;
+	unsigned long flags = fills ? options->flags & ~(unsigned long)MS_RDONLY : options->flags;
 	char path[64];
 	int result;
 
+	/* What mount(2) does need not be done again, and could be refused. */
+	rest.clear = 0;
+	rest.set = options->set & (MOUNT_ATTR_NOSYMFOLLOW | (fills ? MOUNT_ATTR_RDONLY : 0));
+	if (options->subpath)
+		return mount_subpath(rootfs, request, flags, &rest, error);
+	target = open_target(rootfs, request, true, error);
 	if (target < 0)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", target);
@@ -117,11 +182,10 @@ static int mount_new(struct rootfs *rootfs, const struct request *request, const
 	mounted = inroot_open(rootfs->root_fd, request->destination, O_PATH);
 	if (mounted < 0)
 		return fail(request, errno, error);
-	if (options->copy_up && copy_up(target, mounted, error) < 0)
+	if (fill(options, target, mounted, error) < 0)
 		return -1;
-	/* What mount(2) has done already need not be done again, and could be refused. */
-	rest.clear = 0;
-	rest.set = options->set & (options->copy_up || result > 0 ? MOUNT_ATTR_RDONLY : MOUNT_ATTR_NOSYMFOLLOW);
+	if (result > 0)
+		rest.set |= options->set & MOUNT_ATTR_RDONLY;
 	return set_attr(mounted, &rest) < 0 ? fail(request, errno, error) : 0;
 }
 

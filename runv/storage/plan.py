@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 GUEST_SHARE = "/run/runv/share"
 TAG = "share"
+# Words of a disk's mount: an empty file system is filled with what the image has at its place; what of it is mounted.
+COPY_UP = "x-runv.copyup"
+_SUBPATH, _OWN_WORDS = "x-runv.subpath", "x-runv."
 # Where a root is that the guest makes by itself.
 _NOWHERE = "/none"
 # Types whose source is a disk. Which of them the guest can mount is its kernel's business, and its message.
@@ -72,6 +75,7 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
     for index, mount in enumerate(config.mounts or []):
         entry = dict(raw["mounts"][index])
         mounts.append(entry)
+        _check_words(mount, f"config.json: $.mounts[{index}].options")
         disk = _disk_of(bundle, mount)
         if disk is not None:
             disks.append(disk)
@@ -160,7 +164,21 @@ def _disk_of(bundle: str, mount: "Mount") -> Wish | None:
         return wish(path, read_only=read_only(mount.options)) if _is_block_device(path) else None
     if mount.type not in _DISK_TYPES:
         return None
-    return wish(os.path.realpath(os.path.join(bundle, mount.source)), read_only=read_only(mount.options))
+    fills = COPY_UP in (mount.options or [])
+    return wish(os.path.realpath(os.path.join(bundle, mount.source)), read_only=read_only(mount.options) and not fills)
+
+
+def _check_words(mount: "Mount", where: str) -> None:
+    """Option words of our own, which the file system must not see; they are for what is mounted from a disk."""
+    for word in mount.options or []:
+        if not word.startswith(_OWN_WORDS):
+            continue
+        name, _, value = word.partition("=")
+        if word != COPY_UP and not (name == _SUBPATH and value):
+            hint = f"there are {COPY_UP} and {_SUBPATH}=DIRECTORY"
+            raise ConfigError(f"{where}: unknown word {word!r}", hint=hint)
+        if mount.is_bind or mount.type not in _DISK_TYPES:
+            raise ConfigError(f"{where}: {name} is for file systems on disks, not for {mount.type or 'bind'}")
 
 
 def _is_disk(path: str) -> bool:

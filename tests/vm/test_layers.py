@@ -169,3 +169,57 @@ def test_an_infra_container_of_no_pid_namespace(runv: Runtime, make_bundle: Make
     assert member.exec("hostname").ok().out == "the-pod\n"
     pod.delete()
     member.delete()
+
+
+def test_an_empty_volume_gets_what_the_image_has_there(runv: Runtime, bundle: Bundle, folder: Path, upper: Path) -> None:
+    """As Docker does it for a named volume: once, with owners, modes, times, attributes, links; and never over what is there."""
+    data = bundle.rootfs / "data"
+    (data / "deep").mkdir(parents=True)
+    (data / "deep/file").write_text("of the image")
+    os.link(data / "deep/file", data / "same")
+    (data / "link").symlink_to("deep/file")
+    os.setxattr(data / "deep/file", "user.colour", b"blue")
+    os.chown(data, 7, 8)
+    data.chmod(0o2777)
+    (data / "deep").chmod(0o777)
+    (data / "deep/file").chmod(0o4755)
+    volume = ext4(folder / "volume.img")
+    layered(bundle, [erofs(folder / "image.erofs", bundle.rootfs)], upper)
+    bundle.mount("/data", str(volume), "ext4", "x-runv.copyup", "ro")
+    look = "cd /data; stat -c '%a %u %g' .; stat -c '%a %h %Y' deep/file; cat link; ls -A; touch x || grep -o '/data ext4 r[ow]' /proc/mounts"
+    first = runv.run_bundle(bundle.script(look))
+    when = int((data / "same").stat().st_mtime)
+    assert first.lines == ["2777 7 8", f"4755 2 {when}", "of the imagedeep", "link", "lost+found", "same", "/data ext4 ro"]
+    assert "colour" in command("debugfs", "-R", "ea_list deep/file", volume)
+    bundle.config["mounts"][-1]["options"] = ["x-runv.copyup"]
+    assert "deep" not in runv.run_bundle(bundle.script("rm -r /data/deep; touch /data/kept")).ok().out
+    assert runv.run_bundle(bundle.script("ls -A /data")).ok().lines == ["kept", "link", "lost+found", "same"]
+
+
+def test_a_part_of_a_volume(runv: Runtime, make_bundle: MakeBundle, folder: Path, base: Path) -> None:
+    """Two containers of a pod, one disk: a directory that is made, and a file; and no link in the volume leads out of it."""
+    volume = ext4(folder / "volume.img")
+    pod = runv.start(infra(make_bundle, "ipc", "uts"))
+    bundles = [layered(share(make_bundle(), pod, "ipc", "uts"), [base], None) for _ in range(2)]
+    bundles[0].mount("/logs", str(volume), "ext4", "x-runv.subpath=a/b", "nosuid").mount("/all", str(volume), "ext4")
+    first = runv.start(bundles[0].script("grep -o '/logs ext4 rw,nosuid' /proc/mounts; echo 1 >/logs/file; ln -s /../../etc /all/out; echo ok; sleep 1000"))
+    first.wait_output(b"ok")
+    assert first.output() == b"/logs ext4 rw,nosuid\nok\n"
+    bundles[1].mount("/etc/word", str(volume), "ext4", "x-runv.subpath=a/b/file").mount("/x", str(volume), "ext4", "x-runv.subpath=out/new", "ro")
+    second = runv.start(bundles[1].script("cat /etc/word; echo 2 >/etc/word; ls -d /etc/new; touch /x/y; sleep 1000"))
+    second.wait_output(b"1\n")
+    wait = first.exec("sh", "-c", "until grep -q 2 /logs/file; do :; done; ls -d /all/etc/new")
+    assert wait.ok().lines == ["/all/etc/new"]
+    for container in (first, second, pod):
+        container.delete()
+    assert file_on(volume, "a/b/file") == "2\n"
+
+
+def test_words_for_disks_only(runv: Runtime, bundle: Bundle) -> None:
+    for kind, word, message in (
+        ("tmpfs", "x-runv.copyup", "x-runv.copyup is for file systems on disks, not for tmpfs"),
+        ("ext4", "x-runv.copyUp", "unknown word 'x-runv.copyUp'"),
+        ("ext4", "x-runv.subpath=", "unknown word 'x-runv.subpath='"),
+    ):
+        bundle.config["mounts"] = []
+        assert message in refusal(runv.run_bundle(bundle.mount("/data", "/etc/passwd", kind, word)))

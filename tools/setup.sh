@@ -15,7 +15,7 @@ run_packages='python3 python3-venv gcc make libc6-dev libseccomp-dev libjansson-
 # runc is what runv is compared with; clang has libFuzzer; docker.io, containerd and podman: the tests run some of their own; zsh, fish
 # and mandoc read what is made for them.
 test_packages='runc clang libclang-rt-14-dev procps iproute2 iputils-ping strace attr acl util-linux docker.io containerd iptables
-    zsh fish mandoc e2fsprogs xfsprogs erofs-utils qemu-utils
+    skopeo umoci docker-registry apache2-utils zsh fish mandoc e2fsprogs xfsprogs erofs-utils qemu-utils
     podman netavark aardvark-dns catatonit containernetworking-plugins python3-grpcio python3-protobuf protobuf-compiler'
 # crun is the second runtime they are run with.
 conformance_packages='golang-go ca-certificates runc crun procps util-linux'

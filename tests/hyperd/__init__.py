@@ -1,0 +1,1 @@
+"""Tests of hyperd and hyperctl."""

@@ -1,0 +1,406 @@
+"""What the entries of a layer's tar mean, and the form the guest's overlayfs wants it in.
+
+Nothing of a layer is ever a file of the host: names are keys of a tree in memory, contents go into the image. So there is no path that could lead out,
+no device that is made and no owner that is set. An error of the layer's is a :class:`hyperd.errors.InvalidError`.
+
+Whiteouts become character devices 0:0 and opaque directories get ``trusted.overlay.opaque``; attributes of that name that the layer brings are
+dropped. Some layers mean different things on different others: where they whiten something out, leave out the parents of what they bring, or link to
+a file below. For these the layers below are looked at in the end, and ``dependent`` says so.
+"""
+
+import stat
+from collections.abc import Callable, Iterator
+
+from hyperd.errors import InvalidError
+from hyperd.images import tar
+from hyperd.images.erofs import NAME_MAX, Attributes, Directory, Node, Writer
+from hyperd.images.lower import OPAQUE, Leaf, Stack, View
+from hyperd.images.tar import Entry, Reader, shown
+
+_WHITEOUT = b".wh."
+_AUFS = b".wh..wh."
+_OPAQUE = b".wh..wh..opq"
+_FORGED = (b"trusted.overlay.", b"user.overlay.")
+_NAMESPACES = (b"user.", b"trusted.", b"security.")
+_ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
+_LINKS_MAX = 40
+_DEPTH_MAX = tar.PATH_MAX // 2
+_TYPES = {
+    tar.FILE: stat.S_IFREG,
+    tar.CHAR: stat.S_IFCHR,
+    tar.BLOCK_DEVICE: stat.S_IFBLK,
+    tar.DIRECTORY: stat.S_IFDIR,
+    tar.FIFO: stat.S_IFIFO,
+    tar.SYMLINK: stat.S_IFLNK,
+}
+_LEFT_OUT = Attributes(stat.S_IFDIR | 0o755)
+
+
+class LayerError(InvalidError):
+    """The layer asks for what cannot be, or for too much."""
+
+
+class Tree:
+    """Takes the entries one after the other; :meth:`finish` makes the image complete."""
+
+    def __init__(self, writer: Writer, *, entries_max: int, bytes_max: int) -> None:
+        self.dependent = False
+        self._writer = writer
+        self._root = Directory()
+        self._whiteout: Node | None = None
+        self._pending: list[tuple[list[bytes], list[bytes]]] = []
+        self._entries_left = entries_max
+        self._bytes_left = bytes_max
+        self._folder: tuple[list[bytes], Directory] | None = None
+
+    def add(self, entry: Entry, reader: Reader) -> None:
+        """:raise LayerError: as the class says"""
+        self._entries_left -= 1
+        self._bytes_left -= entry.size
+        if self._entries_left < 0:
+            raise LayerError("the layer has too many files")
+        if self._bytes_left < 0:
+            raise LayerError("the files of the layer are too large")
+        parts = parts_of(entry.name)
+        if not parts:
+            if entry.kind != tar.DIRECTORY:
+                raise LayerError(f"{shown(entry.name)} would replace the root")
+            self._root.attributes = _attributes(entry)
+        elif any(part.startswith(_AUFS) and part != _OPAQUE for part in parts):
+            pass  # aufs' own files
+        elif parts[-1].startswith(_WHITEOUT):
+            self._whiten(parts)
+        elif entry.kind == tar.LINK:
+            self._link(parts, parts_of(entry.target))
+        else:
+            self._place(parts, entry, reader)
+
+    def finish(self, lower: Callable[[], Stack]) -> int:
+        """Completes the image with what the layers below say, and returns its size. ``lower`` is called if they are needed.
+
+        :raise LayerError: a hard link to nothing
+        """
+        self._pending = [
+            links for links in self._pending if self._look(links[0]) is None and not self._link_here(*links)
+        ]
+        self.dependent = bool(self._pending) or _needs_lower(self._root)
+        if self.dependent:
+            with lower() as stack:
+                _Merge(self, stack).run()
+        self._settle(self._root)
+        return self._writer.finish(self._root)
+
+    def _settle(self, root: Directory) -> None:
+        for directory in _walk(root):
+            attributes = directory.attributes or _LEFT_OUT
+            if directory.opaque:
+                attributes = attributes._replace(xattrs=(*attributes.xattrs, (OPAQUE, b"y")))
+            directory.attributes = attributes
+            for name in directory.whiteouts - directory.children.keys():
+                directory.children[name] = self._whiteout_node()
+
+    def _whiteout_node(self) -> Node:
+        if self._whiteout is None:
+            self._whiteout = self._writer.special(Attributes(stat.S_IFCHR))
+        return self._whiteout
+
+    def _whiten(self, parts: list[bytes]) -> None:
+        folder = self.folder(parts[:-1])
+        if parts[-1] == _OPAQUE:
+            folder.opaque = True
+            return
+        name = parts[-1][len(_WHITEOUT) :]
+        if name in (b"", b".", b".."):
+            raise LayerError(f"{shown(b'/'.join(parts))} removes what is no file")
+        folder.whiteouts.add(name)
+
+    def _place(self, parts: list[bytes], entry: Entry, reader: Reader) -> None:
+        folder, name = self.folder(parts[:-1]), parts[-1]
+        attributes = _attributes(entry)
+        if entry.kind == tar.DIRECTORY:
+            here = folder.children.get(name)
+            if not isinstance(here, Directory):
+                self._forget(here)
+                here = folder.children[name] = Directory()
+            here.attributes = attributes
+            return
+        self._forget(folder.children.get(name))
+        folder.children[name] = self._node(attributes, entry, reader)
+
+    def _forget(self, replaced: Node | Directory | None) -> None:
+        if replaced is not None:
+            self._folder = None
+
+    def _node(self, attributes: Attributes, entry: Entry, reader: Reader) -> Node:
+        if entry.kind == tar.FILE:
+            return self._writer.file(attributes, entry.size, reader.data(), entry.segments)
+        if entry.kind == tar.SYMLINK:
+            if not 0 < len(entry.target) < tar.PATH_MAX or b"\0" in entry.target:
+                raise LayerError(f"the symbolic link {shown(entry.name)} has a target of {len(entry.target)} bytes")
+            return self._writer.symlink(attributes, entry.target)
+        return self._writer.special(attributes, *entry.device)
+
+    def folder(self, parts: list[bytes]) -> Directory:
+        """The directory at ``parts``; what is missing of it is made, without attributes. Links on the way are followed within the tree."""
+        if self._folder is not None and self._folder[0] == parts:
+            return self._folder[1]
+        trail = [self._root]
+        todo = list(reversed(parts))
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name == b"..":
+                trail = trail[:-1] or [self._root]
+                continue
+            child = trail[-1].children.get(name)
+            if child is None:
+                child = trail[-1].children[name] = Directory()
+            if isinstance(child, Directory):
+                trail.append(child)
+                if len(trail) > _DEPTH_MAX:
+                    raise LayerError("directories that are too deep")
+                continue
+            links += 1
+            if child.target is None or links > _LINKS_MAX:
+                raise LayerError(f"{shown(b'/'.join(parts))}, in which something is to be, is no directory")
+            trail = [self._root] if child.target.startswith(b"/") else trail
+            todo.extend(reversed([part for part in child.target.split(b"/") if part not in (b"", b".")]))
+        self._folder = (parts, trail[-1])
+        return trail[-1]
+
+    def _link(self, parts: list[bytes], target: list[bytes]) -> None:
+        if not self._link_here(parts, target):
+            # Whatever is there in the end came after the link.
+            self._forget(self.folder(parts[:-1]).children.pop(parts[-1], None))
+            self._pending.append((parts, target))
+
+    def _link_here(self, parts: list[bytes], target: list[bytes]) -> bool:
+        """Makes the hard link if its target is in this layer."""
+        if not target:
+            raise LayerError(f"{shown(b'/'.join(parts))} is a hard link to the root")
+        node = self._look(target)
+        if node is None:
+            return False
+        if isinstance(node, Directory):
+            raise LayerError(f"{shown(b'/'.join(parts))} is a hard link to a directory")
+        self.folder(parts[:-1]).children[parts[-1]] = node
+        self._folder = None
+        return True
+
+    def _look(self, parts: list[bytes]) -> Node | Directory | None:
+        """What this layer has at ``parts``; links on the way are followed, the last is not."""
+        trail: list[Directory] = [self._root]
+        todo = list(reversed(parts))
+        links = 0
+        while todo:
+            name = todo.pop()
+            if name == b"..":
+                trail = trail[:-1] or [self._root]
+                continue
+            child = trail[-1].children.get(name)
+            if isinstance(child, Directory):
+                trail.append(child)
+            elif child is None or not todo:
+                return child
+            elif child.target is None or (links := links + 1) > _LINKS_MAX:
+                return None
+            else:
+                trail = [self._root] if child.target.startswith(b"/") else trail
+                todo.extend(reversed([part for part in child.target.split(b"/") if part not in (b"", b".")]))
+        return trail[-1]
+
+    @property
+    def root(self) -> Directory:
+        return self._root
+
+    @property
+    def writer(self) -> Writer:
+        return self._writer
+
+    def take_pending(self) -> list[tuple[list[bytes], list[bytes]]]:
+        """The hard links whose targets are not in this layer: (name, target)."""
+        pending, self._pending = self._pending, []
+        return pending
+
+    def place_node(self, parts: list[bytes], node: Node) -> None:
+        self._folder = None
+        self.folder(parts[:-1]).children[parts[-1]] = node
+
+
+class _Merge:
+    """Brings a tree together with what lies below it."""
+
+    def __init__(self, tree: Tree, stack: Stack) -> None:
+        self._tree = tree
+        self._stack = stack
+
+    def run(self) -> None:
+        self._clear_root()
+        for name, target in self._tree.take_pending():
+            self._copy_up(name, target)
+        for _ in range(_LINKS_MAX):
+            if not self._relocate():
+                break
+        else:
+            raise LayerError("directories that are symbolic links to one another")
+        self._inherit()
+
+    def _clear_root(self) -> None:
+        """overlayfs merges the roots of its layers whatever they say, so an opaque one becomes a whiteout for each name."""
+        root = self._tree.root
+        if root.opaque:
+            root.opaque = False
+            root.whiteouts.update(self._stack.root.names() if self._stack.root.layers else [])
+
+    def _copy_up(self, name: list[bytes], target: list[bytes]) -> None:
+        """A hard link to a file below: both names come to be in this layer, as overlayfs itself would do it."""
+        found = self._lower(target)
+        if isinstance(found, View):
+            raise LayerError(f"{shown(b'/'.join(name))} is a hard link to a directory")
+        if found is None:
+            raise LayerError(
+                f"{shown(b'/'.join(name))} is a hard link to {shown(b'/'.join(target))}, which is in no layer"
+            )
+        node = self._copy(found)
+        self._tree.place_node(target, node)
+        self._tree.place_node(name, node)
+
+    def _lower(self, target: list[bytes]) -> View | Leaf | None:
+        folder = self._stack.find(b"/".join(target[:-1]))
+        return folder.child(target[-1]) if isinstance(folder, View) else None
+
+    def _copy(self, leaf: Leaf) -> Node:
+        inode = leaf.inode
+        writer = self._tree.writer
+        if inode.type == stat.S_IFREG:
+            return writer.file(inode.attributes, inode.size, leaf.image.data(inode))
+        if (target := leaf.target) is not None:
+            return writer.symlink(inode.attributes, target)
+        return writer.special(
+            inode.attributes, inode.value >> 8 & 0xFFF, inode.value & 0xFF | inode.value >> 12 & 0xFFF00
+        )
+
+    def _relocate(self) -> bool:
+        """Moves the contents of directories that nobody described, and that are symbolic links below, to where these lead."""
+        moved = False
+        for path, directory, below in list(self._pairs()):
+            for name, child in list(directory.children.items()):
+                if not isinstance(child, Directory) or child.attributes is not None or name in directory.whiteouts:
+                    continue
+                found = below.child(name) if below is not None and not directory.opaque else None
+                if isinstance(found, Leaf):
+                    if found.target is None:
+                        raise LayerError(
+                            f"{shown(b'/'.join([*path, name]))}, in which something is to be, is no directory"
+                        )
+                    del directory.children[name]
+                    start = [] if found.target.startswith(b"/") else path
+                    _merge(child, self._tree.folder(_clean([*start, *found.target.split(b"/")])))
+                    moved = True
+            if moved:
+                return True
+        return False
+
+    def _inherit(self) -> None:
+        """Directories that nobody described are as they are below; whiteouts of what is not there are dropped: they would be seen."""
+        for _, directory, below in self._pairs():
+            if directory.attributes is None and below is not None:
+                xattrs = tuple(each for each in below.attributes.xattrs if each[0] != OPAQUE)
+                directory.attributes = below.attributes._replace(xattrs=xattrs)
+            for name in directory.whiteouts:
+                child = directory.children.get(name)
+                if isinstance(child, Directory):
+                    child.opaque = True
+            directory.whiteouts = {
+                name
+                for name in directory.whiteouts
+                if below is not None and not directory.opaque and below.child(name) is not None
+            }
+
+    def _pairs(self) -> Iterator[tuple[list[bytes], Directory, View | None]]:
+        """Every directory with its path and what is below it, parents first."""
+        root = self._stack.root
+        todo: list[tuple[list[bytes], Directory, View | None]] = [([], self._tree.root, root if root.layers else None)]
+        while todo:
+            path, directory, below = todo.pop()
+            yield path, directory, below
+            for name, child in directory.children.items():
+                if isinstance(child, Directory):
+                    found = below.child(name) if below is not None and not directory.opaque else None
+                    shown_ = found if isinstance(found, View) and name not in directory.whiteouts else None
+                    todo.append(([*path, name], child, shown_))
+
+
+def parts_of(name: bytes) -> list[bytes]:
+    """The parts of a path within the root.
+
+    :raise LayerError: it leads out of it, or is longer than Linux allows
+    """
+    if len(name) > tar.PATH_MAX or b"\0" in name:
+        raise LayerError(f"a path of {len(name)} bytes: {shown(name)}")
+    parts: list[bytes] = []
+    for part in name.split(b"/"):
+        if part == b"..":
+            if not parts:
+                raise LayerError(f"{shown(name)} leads out of the root")
+            parts.pop()
+        elif part not in (b"", b"."):
+            if len(part) > NAME_MAX:
+                raise LayerError(f"a name of {len(part)} bytes: {shown(name)}")
+            parts.append(part)
+    return parts
+
+
+def _clean(parts: list[bytes]) -> list[bytes]:
+    """As :func:`parts_of`, but the parent of the root is the root: so it is for links."""
+    cleaned: list[bytes] = []
+    for part in parts:
+        if part == b"..":
+            cleaned = cleaned[:-1]
+        elif part not in (b"", b"."):
+            cleaned.append(part)
+    return cleaned
+
+
+def _attributes(entry: Entry) -> Attributes:
+    xattrs = _kept_xattrs(entry) if entry.xattrs else ()
+    return Attributes(_TYPES[entry.kind] | entry.mode, entry.uid, entry.gid, entry.mtime_ns, xattrs)
+
+
+def _kept_xattrs(entry: Entry) -> tuple[tuple[bytes, bytes], ...]:
+    plain = entry.kind in (tar.FILE, tar.DIRECTORY)
+    return tuple(
+        (name, value)
+        for name, value in entry.xattrs
+        if (name.startswith(_NAMESPACES) or name in _ACLS)
+        and not name.startswith(_FORGED)
+        and (plain or not name.startswith(b"user."))
+    )
+
+
+def _walk(root: Directory) -> Iterator[Directory]:
+    todo = [root]
+    while todo:
+        directory = todo.pop()
+        yield directory
+        todo.extend(child for child in directory.children.values() if isinstance(child, Directory))
+
+
+def _needs_lower(root: Directory) -> bool:
+    return root.opaque or any(each.whiteouts or (each.attributes is None and each is not root) for each in _walk(root))
+
+
+def _merge(source: Directory, target: Directory) -> None:
+    """Puts the contents of ``source`` into ``target``, where the same name counts more."""
+    todo = [(source, target)]
+    while todo:
+        source, target = todo.pop()
+        target.whiteouts |= source.whiteouts
+        target.opaque = target.opaque or source.opaque
+        target.attributes = source.attributes or target.attributes
+        for name, child in source.children.items():
+            here = target.children.get(name)
+            if isinstance(here, Directory) and isinstance(child, Directory):
+                todo.append((child, here))
+            else:
+                target.children[name] = child

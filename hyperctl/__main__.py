@@ -1,0 +1,3 @@
+from hyperctl.main import main
+
+main()

@@ -163,6 +163,8 @@ def ensure_pair(pod: str, path: str, network: Network, item: Attachment) -> bool
                 os.close(fd)
             index = _index(kernel, item.link)
         kernel.link("set", index=index, master=master, state="up", ifalias=f"pod {pod}, network {network.name}")
+        # Where br_netfilter is on, a pod that asks for its own published port is sent back by the bridge itself.
+        kernel.brport("set", index=index, mode=1)
         _limit(kernel, index, item)
     if made:
         netns.inside(path, lambda: _configure(item, what))

@@ -143,13 +143,13 @@ class Networks:
 
     async def _remove(self, name: str) -> None:
         network = self.find(name)
+        if name == self.settings.default.name:
+            raise ConflictError(f"network {name}: it is the default one")
         if users := self.pods_of(name):
             raise ConflictError(
                 f"network {name}: {len(users)} pods are attached to it, {users[0]} among them",
                 hint="disconnect or remove them",
             )
-        if name == self.settings.default.name:
-            raise ConflictError(f"network {name}: it is the default one")
         await self._forget(network)
 
     async def _forget(self, network: Network) -> None:
@@ -457,7 +457,8 @@ class Networks:
         self._directory = Directory(self._networks.values(), self._pods.values())
 
     async def _apply_rules(self) -> None:
-        text = rules.render(self.settings.instance, self._networks.values(), self._pods.values(), self.settings.mark)
+        pods = sorted(self._pods.values(), key=lambda pod: pod.id)
+        text = rules.render(self.settings.instance, self.list(), pods, self.settings.mark)
         await asyncio.to_thread(rules.apply, text)
 
     async def _settle_firewall(self) -> tuple[str, ...]:

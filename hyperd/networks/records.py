@@ -52,7 +52,7 @@ class Network(Spec, frozen=True):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
 
 
-class PortMap(Spec, frozen=True):
+class PortMap(Spec, frozen=True, kw_only=False):
     """A port of the host that leads to one of a pod; ``count`` of them in a row.
 
     ``host_ip`` empty: every address of the host; ``0.0.0.0`` and ``::``: every one of a family. ``host_port`` 0: a free one is chosen.

@@ -43,6 +43,8 @@ class Store:
         self._pods = root / "pods"
         for folder in (self._networks, self._pods):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for path in folder.glob(".*"):  # what a process that was killed had not renamed yet
+                path.unlink()
 
     def networks(self) -> list[Network]:
         return [_read(path, Network) for path in sorted(self._networks.glob("*.json"))]

@@ -22,7 +22,12 @@ def container(**members: Any) -> Json:
 
 
 def pod(*containers: Json, **members: Any) -> Json:
-    return {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p"}, "spec": {"containers": [*containers] or [container()], **members}}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "p"},
+        "spec": {"containers": [*containers] or [container()], **members},
+    }
 
 
 def config_map(name: str = "cm", **data: str) -> Json:

@@ -61,7 +61,10 @@ def test_aliases_and_merges() -> None:
     [
         ("a: 1\na: 2", "line 2: the key 'a' is there twice"),
         ('{"a": 1, "a": 2}', "the key 'a' is there twice"),
-        ("a: !!python/object/apply:os.system ['true']", "line 1: the tag tag:yaml.org,2002:python/object/apply:os.system is not allowed"),
+        (
+            "a: !!python/object/apply:os.system ['true']",
+            "line 1: the tag tag:yaml.org,2002:python/object/apply:os.system is not allowed",
+        ),
         ("a: !!int hello", "is not allowed for 'hello'"),
         ("a: !mine x", "the tag !mine is not allowed"),
         ("a: .inf", "is no number"),
@@ -95,7 +98,8 @@ LAUGHS = "a: &a [x,x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{new}: &{new} [{','.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
 MERGED = "a: &a {k: 1}\n" + "".join(
-    f"{new}: &{new} {{<<: [{','.join([f'*{old}'] * 10)}], {new}: 1}}\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
+    f"{new}: &{new} {{<<: [{','.join([f'*{old}'] * 10)}], {new}: 1}}\n"
+    for old, new in zip("abcdefgh", "bcdefghi", strict=True)
 )
 
 

@@ -20,7 +20,13 @@ def read(**members: Any) -> Loaded:
 
 def test_all_of_it() -> None:
     (made,) = load(text("original.json")).pods
-    assert (made.name, made.hostname, made.restart, made.vcpus, made.memory_mib) == ("web-pod", "web", "on-failure", 2, 256)
+    assert (made.name, made.hostname, made.restart, made.vcpus, made.memory_mib) == (
+        "web-pod",
+        "web",
+        "on-failure",
+        2,
+        256,
+    )
     assert made.log == spec.Log(max_size=1 << 20, max_files=2)
     web, second = made.containers
     assert (web.name, second.name, web.tty, second.tty) == ("nginx", "nginx-2", True, False)
@@ -41,7 +47,9 @@ def test_all_of_it() -> None:
         "disk": spec.Image(path="/srv/disk.qcow2", format="qcow2", fstype="ext4", cache="none"),
         "scratch": spec.EmptyDir(),
     }
-    assert made.interfaces == (spec.Interface(network="back", name="eth0", addresses=("10.0.0.5/24",), mac="52:54:00:00:00:05", mtu=1400),)
+    assert made.interfaces == (
+        spec.Interface(network="back", name="eth0", addresses=("10.0.0.5/24",), mac="52:54:00:00:00:05", mtu=1400),
+    )
     assert [(port.host_port, port.container_port, port.protocol) for port in made.ports] == [
         (8080, 80, "tcp"), (8081, 80, "tcp"), (8082, 80, "tcp"), (9090, 90, "udp"), (9091, 91, "udp"),
     ]  # fmt: skip
@@ -55,7 +63,9 @@ def test_little_of_it() -> None:
 
 
 def test_yaml_and_any_case() -> None:
-    (made,) = load("ID: web\nContainers:\n- Image: busybox\n  Envs: [{Env: A, Value: b}]\n  labels: {Keep: Case}\n").pods
+    (made,) = load(
+        "ID: web\nContainers:\n- Image: busybox\n  Envs: [{Env: A, Value: b}]\n  labels: {Keep: Case}\n"
+    ).pods
     assert made.containers[0].environment == (("A", "b"),)
     assert made.containers[0].labels == {"Keep": "Case"}
 
@@ -66,7 +76,9 @@ def test_restart_policies_as_people_spell_them(text: str) -> None:
 
 
 def test_warnings() -> None:
-    loaded = read(type="kubernetes", containers=[{"image": "a", "cache": "x"}], interfaces=[{"gateway": "10.0.0.1", "id": "1"}])
+    loaded = read(
+        type="kubernetes", containers=[{"image": "a", "cache": "x"}], interfaces=[{"gateway": "10.0.0.1", "id": "1"}]
+    )
     assert loaded.warnings == (
         "type 'kubernetes' is ignored", "containers[0].cache is ignored", "interfaces[0].gateway is ignored: a network has its own",
         "interfaces[0].id is ignored",

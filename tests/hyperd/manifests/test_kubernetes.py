@@ -26,18 +26,25 @@ def test_a_deployment_with_all_that_tutorials_have() -> None:
         "CONFIG_GREETING": "hello from the config map", "CONFIG_index.html": "<h1>It works</h1>\n", "CONFIG_site.conf": "listen 8080\n",
         "PASSWORD": "s3cr3t", "DSN": "db://$(USER_NAME):s3cr3t@db/$x", "USER_NAME": "admin", "MEMORY_LIMIT": "64",
     }  # fmt: skip
-    assert web.resources == spec.Resources(cpus=0.5, cpu_shares=102, memory=64 << 20, request_cpus=0.1, request_memory=32 << 20)
+    assert web.resources == spec.Resources(
+        cpus=0.5, cpu_shares=102, memory=64 << 20, request_cpus=0.1, request_memory=32 << 20
+    )
     assert web.security.user == "1000" and web.security.run_as_non_root and web.security.no_new_privileges
     assert (web.security.drop_capabilities, web.security.add_capabilities) == (("ALL",), ("CAP_NET_BIND_SERVICE",))
     assert web.startup_probe == spec.Probe(http=spec.HttpGet(port=8080), period_s=1, failures=30)
-    assert web.readiness_probe and web.readiness_probe.http and web.readiness_probe.http.headers == (("X-Probe", "ready"),)
+    assert (
+        web.readiness_probe and web.readiness_probe.http and web.readiness_probe.http.headers == (("X-Probe", "ready"),)
+    )
     assert web.liveness_probe == spec.Probe(tcp_port=8080)
     assert web.pre_stop == spec.Handler(command=("sleep", "1"))
     assert web.mounts[1] == spec.Mount(volume="config", path="/etc/site.conf", sub_path="site.conf", read_only=True)
     sources = {volume.name: volume.source for volume in made.volumes}
     assert sources["work"] == spec.EmptyDir(size=64 << 20)
     assert isinstance(sources["secret"], spec.Projected) and sources["secret"].secret
-    assert {file.path: (file.content, file.mode) for file in sources["secret"].files} == {"password": ("s3cr3t", 0o400), "user": ("admin", 0o400)}
+    assert {file.path: (file.content, file.mode) for file in sources["secret"].files} == {
+        "password": ("s3cr3t", 0o400),
+        "user": ("admin", 0o400),
+    }
     assert loaded.warnings == (
         "document 4 (Service web): Service is ignored: publish ports of the pod, by hostPort or hyperctl ports; pods of a network know each other by name",
     )
@@ -59,7 +66,9 @@ def test_a_pod_with_a_sidecar_and_configs_from_another_file() -> None:
     assert [(file.path, file.content, file.mode) for file in sources["all"].files] == [
         ("conf/a.conf", "a = 1\n", 0o440), ("labels", 'app="logger"', 0o440)
     ]  # fmt: skip
-    assert made.dns == spec.Dns(policy="none", servers=("192.0.2.53",), searches=("example.com",), options=("ndots:2", "edns0"))
+    assert made.dns == spec.Dns(
+        policy="none", servers=("192.0.2.53",), searches=("example.com",), options=("ndots:2", "edns0")
+    )
     assert made.host_aliases == (spec.HostAlias(ip="192.0.2.10", names=("db", "db.example.com")),)
     assert made.share_pids and made.restart == "on-failure" and made.namespace == "tools"
     assert [warning for warning in loaded.warnings if "nodeSelector" in warning]
@@ -84,7 +93,14 @@ def test_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("image", "pull"),
-    [("a", "always"), ("a:latest", "always"), ("a:1", "missing"), ("h:5000/a", "always"), ("h:5000/a:1", "missing"), ("a@sha256:00", "missing")],
+    [
+        ("a", "always"),
+        ("a:latest", "always"),
+        ("a:1", "missing"),
+        ("h:5000/a", "always"),
+        ("h:5000/a:1", "missing"),
+        ("a@sha256:00", "missing"),
+    ],
 )
 def test_when_images_are_pulled(image: str, pull: str) -> None:
     assert first(pod(container(image=image))).pull == pull
@@ -96,7 +112,10 @@ def test_variables_in_their_order() -> None:
         {"name": "A", "value": "1"}, {"name": "B", "value": "$(A)$(C)"}, {"name": "C", "value": "$$(A)"}, {"name": "FROM", "value": "$(x)"},
         {"name": "A", "value": "2"},
     ]  # fmt: skip
-    made = first(config_map(x="from", A="never"), pod(container(env=env, envFrom=[{"configMapRef": {"name": "cm"}}], command=["$(A)", "$(NO)"])))
+    made = first(
+        config_map(x="from", A="never"),
+        pod(container(env=env, envFrom=[{"configMapRef": {"name": "cm"}}], command=["$(A)", "$(NO)"])),
+    )
     assert dict(made.environment) == {"A": "2", "B": "1$(C)", "C": "$(A)", "x": "from", "FROM": "from"}
     assert made.command == ("2", "$(NO)")
 
@@ -113,8 +132,18 @@ def test_optional_references() -> None:
 
 
 def test_secrets_that_are_no_text() -> None:
-    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": base64.b64encode(b"\xff\0").decode()}}
-    made = one(secret, pod(volumes=[{"name": "v", "secret": {"secretName": "s", "items": [{"key": "k", "path": "a/b", "mode": 256}]}}]))
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "s"},
+        "data": {"k": base64.b64encode(b"\xff\0").decode()},
+    }
+    made = one(
+        secret,
+        pod(
+            volumes=[{"name": "v", "secret": {"secretName": "s", "items": [{"key": "k", "path": "a/b", "mode": 256}]}}]
+        ),
+    )
     assert made.volumes[0].source == spec.Projected(
         files=(spec.File(path="a/b", content="/wA=", encoding="base64", mode=0o400),), secret=True
     )
@@ -124,14 +153,30 @@ def test_secrets_that_are_no_text() -> None:
 
 def test_the_container_goes_before_the_pod() -> None:
     own = {"runAsUser": 7, "runAsNonRoot": False, "seccompProfile": {"type": "Unconfined"}}
-    shared = {"runAsUser": 5, "runAsGroup": 6, "runAsNonRoot": True, "supplementalGroups": [8, 9], "seccompProfile": {"type": "RuntimeDefault"}}
+    shared = {
+        "runAsUser": 5,
+        "runAsGroup": 6,
+        "runAsNonRoot": True,
+        "supplementalGroups": [8, 9],
+        "seccompProfile": {"type": "RuntimeDefault"},
+    }
     made = one(pod(container(securityContext=own), container(name="d"), securityContext=shared))
-    assert made.containers[0].security == spec.Security(user="7", group="6", additional_groups=("8", "9"), seccomp="unconfined")
-    assert made.containers[1].security == spec.Security(user="5", group="6", additional_groups=("8", "9"), run_as_non_root=True)
+    assert made.containers[0].security == spec.Security(
+        user="7", group="6", additional_groups=("8", "9"), seccomp="unconfined"
+    )
+    assert made.containers[1].security == spec.Security(
+        user="5", group="6", additional_groups=("8", "9"), run_as_non_root=True
+    )
 
 
 def test_a_list() -> None:
-    loaded = read({"apiVersion": "v1", "kind": "List", "items": [config_map(a="1"), pod(container(envFrom=[{"configMapRef": {"name": "cm"}}]))]})
+    loaded = read(
+        {
+            "apiVersion": "v1",
+            "kind": "List",
+            "items": [config_map(a="1"), pod(container(envFrom=[{"configMapRef": {"name": "cm"}}]))],
+        }
+    )
     assert loaded.pods[0].containers[0].environment == (("a", "1"),)
 
 
@@ -150,8 +195,14 @@ WARNED: list[tuple[Json, str]] = [
     ({"subdomain": "x"}, "spec.subdomain is ignored"),
     ({"securityContext": {"seLinuxOptions": {"level": "s0"}}}, "spec.securityContext.seLinuxOptions is ignored"),
     ({"containers": [container(terminationMessagePath="/x")]}, "spec.containers[0].terminationMessagePath is ignored"),
-    ({"containers": [container(securityContext={"appArmorProfile": {"type": "RuntimeDefault"}})]}, "spec.containers[0].securityContext.appArmorProfile is ignored"),
-    ({"containers": [container(resizePolicy=[{"resourceName": "cpu", "restartPolicy": "RestartContainer"}])]}, "spec.containers[0].resizePolicy[0] is ignored"),
+    (
+        {"containers": [container(securityContext={"appArmorProfile": {"type": "RuntimeDefault"}})]},
+        "spec.containers[0].securityContext.appArmorProfile is ignored",
+    ),
+    (
+        {"containers": [container(resizePolicy=[{"resourceName": "cpu", "restartPolicy": "RestartContainer"}])]},
+        "spec.containers[0].resizePolicy[0] is ignored",
+    ),
 ]
 
 
@@ -299,16 +350,26 @@ def test_replicas() -> None:
 
 def test_secrets_are_for_pods_of_their_namespace() -> None:
     with pytest.raises(InvalidError, match="there is no ConfigMap"):
-        read({**pod(container(envFrom=[{"configMapRef": {"name": "cm"}}])), "metadata": {"name": "p", "namespace": "other"}}, config_map(a="1"))
+        read(
+            {
+                **pod(container(envFrom=[{"configMapRef": {"name": "cm"}}])),
+                "metadata": {"name": "p", "namespace": "other"},
+            },
+            config_map(a="1"),
+        )
 
 
 def test_a_config_file_has_no_pods() -> None:
-    with pytest.raises(InvalidError, match=r"config document 1 .*: a config file has ConfigMaps and Secrets, not a Pod"):
+    with pytest.raises(
+        InvalidError, match=r"config document 1 .*: a config file has ConfigMaps and Secrets, not a Pod"
+    ):
         load(text("sidecar.yaml"), configs=[text("sidecar.yaml")])
 
 
 def test_variables_do_not_explode() -> None:
-    env = [{"name": "V0", "value": "x" * 100}] + [{"name": f"V{index}", "value": f"$(V{index - 1})" * 10} for index in range(1, 12)]
+    env = [{"name": "V0", "value": "x" * 100}] + [
+        {"name": f"V{index}", "value": f"$(V{index - 1})" * 10} for index in range(1, 12)
+    ]
     with pytest.raises(InvalidError, match=r"env\[4\].value: longer than"):
         read(pod(container(env=env)))
 

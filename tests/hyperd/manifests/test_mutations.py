@@ -85,7 +85,9 @@ def test_mutated_texts(name: str) -> None:
         letters = list(original)
         for _ in range(source.randint(1, 4)):
             at = source.randrange(len(letters))
-            letters[at : at + source.randint(0, 3)] = source.choice(["", ":", "- ", "\n", "{", "]", "&a ", "*a", "!!int ", "\t", "'", "#", "\x00", "0"])
+            letters[at : at + source.randint(0, 3)] = source.choice(
+                ["", ":", "- ", "\n", "{", "]", "&a ", "*a", "!!int ", "\t", "'", "#", "\x00", "0"]
+            )
         try:
             load("".join(letters))
         except InvalidError:

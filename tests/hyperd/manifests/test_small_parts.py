@@ -22,13 +22,35 @@ def test_bytes(value: Quantity, expected: int) -> None:
     assert whole(value, "x") == expected
 
 
-@pytest.mark.parametrize(("value", "expected"), [("500m", 0.5), (2, 2.0), ("0.0001", 0.001), ("1", 1.0), (".25", 0.25), ("1500u", 0.002)])
+@pytest.mark.parametrize(
+    ("value", "expected"), [("500m", 0.5), (2, 2.0), ("0.0001", 0.001), ("1", 1.0), (".25", 0.25), ("1500u", 0.002)]
+)
 def test_cores(value: Quantity, expected: float) -> None:
     assert cores(value, "x") == expected
     assert milli(value, "x") == round(expected * 1000)
 
 
-@pytest.mark.parametrize("value", ["", "m", "1Mb", "1 Mi", "-1", "1e99", "9Ei9", "0x10", "1e", "ten", "1KiB", "\uff11", "9" * 100, "NaN", "1mi", True])
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "m",
+        "1Mb",
+        "1 Mi",
+        "-1",
+        "1e99",
+        "9Ei9",
+        "0x10",
+        "1e",
+        "ten",
+        "1KiB",
+        "\uff11",
+        "9" * 100,
+        "NaN",
+        "1mi",
+        True,
+    ],
+)
 def test_not_quantities(value: Quantity) -> None:
     with pytest.raises(InvalidError, match=r"^spec\.x: "):
         whole(value, "spec.x")
@@ -60,7 +82,14 @@ def test_names() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("TERM", "SIGTERM"), ("sigkill", "SIGKILL"), ("15", "SIGTERM"), ("RTMIN+3", "SIGRTMIN+3"), ("SIGRTMAX-1", "SIGRTMIN+29"), ("37", "SIGRTMIN+3")],
+    [
+        ("TERM", "SIGTERM"),
+        ("sigkill", "SIGKILL"),
+        ("15", "SIGTERM"),
+        ("RTMIN+3", "SIGRTMIN+3"),
+        ("SIGRTMAX-1", "SIGRTMIN+29"),
+        ("37", "SIGRTMIN+3"),
+    ],
 )
 def test_signals(text: str, expected: str) -> None:
     assert signals.name_of(text, "x") == expected
@@ -95,9 +124,25 @@ def test_references_do_not_explode() -> None:
 
 
 def test_port_ranges() -> None:
-    assert [(port.host_port, port.container_port) for port in port_map("8000-8002", "80", "tcp", "h", "c")] == [(8000, 80), (8001, 80), (8002, 80)]
-    assert [(port.host_port, port.container_port) for port in port_map("1-2", "3-4", "udp", "h", "c")] == [(1, 3), (2, 4)]
+    assert [(port.host_port, port.container_port) for port in port_map("8000-8002", "80", "tcp", "h", "c")] == [
+        (8000, 80),
+        (8001, 80),
+        (8002, 80),
+    ]
+    assert [(port.host_port, port.container_port) for port in port_map("1-2", "3-4", "udp", "h", "c")] == [
+        (1, 3),
+        (2, 4),
+    ]
     assert [(port.host_port, port.container_port) for port in port_map("", "3-4", "udp", "h", "c")] == [(0, 3), (0, 4)]
-    for host, inner in (("1-3", "4-5"), ("1", "2-3"), ("0", "1"), ("2-1", "1"), ("a", "1"), ("1", ""), ("1-65535", "1-65535"), ("70000", "1")):
+    for host, inner in (
+        ("1-3", "4-5"),
+        ("1", "2-3"),
+        ("0", "1"),
+        ("2-1", "1"),
+        ("a", "1"),
+        ("1", ""),
+        ("1-65535", "1-65535"),
+        ("70000", "1"),
+    ):
         with pytest.raises(InvalidError, match=r"^[hc]: "):
             port_map(host, inner, "tcp", "h", "c")

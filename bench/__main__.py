@@ -140,7 +140,8 @@ def many(bench: Bench) -> list[Figure]:
 def throughput(bench: Bench) -> list[Figure]:
     """Bytes through a container."""
     working = [peer for peer in bench.peers[:1] if _works(peer, bench.true)]
-    return streams.measure([bench.runv, *working], bench.cat, bench.options.megabytes, max(1, bench.options.count // 3))
+    count = max(1, bench.options.count // 3)
+    return streams.measure(bench.bare, [bench.runv, *working], bench.cat, bench.options.megabytes, count)
 
 
 _WORK = {"start": start, "commands": commands, "pods": many, "streams": throughput}

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The floor: a PID 1 that answers each byte on the agent's port with the same byte, and does nothing else. */
+/* The floor: a PID 1 that sends back what comes in on the agent's port, and does nothing else. */
 #include <dirent.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -25,9 +25,20 @@ static int open_port(void)
 	return -1;
 }
 
+static int write_all(int fd, const char *data, ssize_t len)
+{
+	for (ssize_t done = 0, n; done < len; done += n) {
+		n = write(fd, data + done, (size_t)(len - done));
+		if (n <= 0)
+			return -1;
+	}
+	return 0;
+}
+
 int main(void)
 {
-	char byte;
+	static char data[65536];
+	ssize_t n;
 	int fd;
 
 	mount("dev", "/dev", "devtmpfs", 0, NULL);
@@ -35,7 +46,8 @@ int main(void)
 	while ((fd = open_port()) < 0)
 		usleep(1000);
 	for (;;) {
-		if (read(fd, &byte, 1) != 1 || write(fd, &byte, 1) != 1)
+		n = read(fd, data, sizeof(data));
+		if (n <= 0 || write_all(fd, data, n) < 0)
 			usleep(1000); /* nobody has the port open */
 	}
 }

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -55,6 +56,14 @@ class Bare:
         """Seconds from the start of QEMU to the first answer of a guest that boots."""
         with _Run(self) as run:
             return run.start(run.machine)
+
+    def echo(self, megabytes: int) -> float:
+        """Megabytes a second through the serial port of a booted guest, there and back."""
+        with _Run(self) as run:
+            run.start(run.machine)
+            begin = time.monotonic()
+            run.echo(megabytes << 20)
+            return megabytes / (time.monotonic() - begin)
 
     def make_template(self) -> None:
         """Keeps a booted guest for ``clone``."""
@@ -121,6 +130,17 @@ class _Run:
         self.near.send(b"?")
         if not self.near.recv(1):
             raise BenchError("the bare guest does not answer")
+
+    def echo(self, count: int) -> None:
+        """Sends ``count`` bytes and waits until as many have come back."""
+        sender = threading.Thread(target=self.near.sendall, args=(bytes(count),), daemon=True)
+        sender.start()
+        while count:
+            data = self.near.recv(min(count, 1 << 16))
+            if not data:
+                raise BenchError("the bare guest has ended")
+            count -= len(data)
+        sender.join()
 
     def __exit__(self, *_: object) -> None:
         if self._process is not None:

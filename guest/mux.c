@@ -298,23 +298,38 @@ static size_t mux_parse(struct mux *mux, const uint8_t *data, size_t len)
 	}
 }
 
-/* 1: the link has ended. */
-static int mux_input(struct mux *mux)
+/*
+ * Reads what is there, up to a buffer full: a virtio port gives a page with each read, and what is parsed together is delivered together. 1: there may be
+ * more; 0: that was all; -EPIPE: the link has ended.
+ */
+static int mux_read(struct mux *mux)
 {
-	for (int i = 0; i < PASSES_MAX; i++) {
+	while (mux->in_len < MUX_IN_SIZE) {
 		ssize_t n = read(mux->link.fd, mux->in + mux->in_len, MUX_IN_SIZE - mux->in_len);
-		size_t done;
 
 		if (n == 0)
-			return 1;
+			return -EPIPE;
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		mux->in_len += (size_t)n;
+	}
+	return 1;
+}
+
+/* 1: the link has ended. */
+static int mux_input(struct mux *mux)
+{
+	int more = 1;
+
+	for (int i = 0; i < PASSES_MAX && more == 1; i++) {
+		size_t done;
+
+		more = mux_read(mux);
 		done = mux_parse(mux, mux->in, mux->in_len);
 		mux->in_len -= done;
 		memmove(mux->in, mux->in + done, mux->in_len);
 	}
-	return 0;
+	return more == -EPIPE ? 1 : more < 0 ? more : 0;
 }
 
 static void mux_fill(struct mux *mux)

@@ -60,7 +60,7 @@ def test_q35() -> None:
 
 @pytest.mark.parametrize(("vcpus", "thread"), [(1, "single"), (4, "multi")])
 def test_tcg(vcpus: int, thread: str) -> None:
-    assert f" -accel tcg,thread={thread},tb-size=32 -cpu max " in text(**TCG, vcpus=vcpus)
+    assert f" -accel tcg,thread={thread},tb-size=32 -cpu max,-erms,-fsrm " in text(**TCG, vcpus=vcpus)
     assert "kvm" not in text(**TCG)
 
 

@@ -95,6 +95,7 @@ class Client:
                     sock=connected,
                     compression=None,
                     max_size=_FRAME_MAX,
+                    ping_interval=None,  # whoever does not read his output for a while is not gone
                     open_timeout=self.settings.timeout_s,
                     close_timeout=CONNECT_TIMEOUT_S,
                 )

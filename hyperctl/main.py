@@ -10,7 +10,7 @@ from hyperctl.app import App, Command, write_examples
 from hyperctl.errors import FAILED, USAGE, CtlError, Exit
 from runv import VERSION
 
-_EXAMPLES = """
+EXAMPLES = """
 hyperctl run -t busybox echo helloworld      the first one
 hyperctl run -d --name web --publish 8080:80 nginx
 hyperctl run -p pod.yaml                     a pod of several containers, or a Kubernetes manifest
@@ -120,7 +120,7 @@ class Program(click.Group):
                 formatter.write_dl([(entry.name, entry.summary) for entry in entries])
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        write_examples(formatter, _EXAMPLES)
+        write_examples(formatter, EXAMPLES)
 
 
 @click.group("hyperctl", cls=Program, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

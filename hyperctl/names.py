@@ -44,8 +44,8 @@ def container(client: Client, name: str) -> Found:
         raise CtlError(f"pod {name}: it has no containers", hint=f"`hyperctl create -c {name} IMAGE` adds one; `hyperctl exec --vm` needs none")
     first = members[0]
     full = f"{found.record.get('name', name)}/{first['name']}"
-    if len(members) > 1:
-        others = ", ".join(member["name"] for member in members[1:])
+    others = ", ".join(member["name"] for member in members[1:] if member.get("kind", "main") == "main")
+    if others:
         note(f"hyperctl: pod {name}: taking its first container, {first['name']} (POD/CONTAINER names another one: {others})")
     return Found("containers", path("containers", str(first.get("id") or full)), first | {"pod": found.record.get("name", name)})
 

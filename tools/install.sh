@@ -27,16 +27,17 @@ replace() {
     rm -rf "$1.old"
 }
 
+# install_package NAME
 install_package() {
-    diff -rq -x __pycache__ "$root/runv" "$lib/runv" >/dev/null 2>&1 && return
-    rm -rf "$lib/runv.new"
-    mkdir "$lib/runv.new"
-    (cd "$root/runv" && find . -name __pycache__ -prune -o -type f -print | cpio -pdm --quiet "$lib/runv.new")
-    find "$lib/runv.new" -type d -exec chmod 0755 {} +
-    find "$lib/runv.new" -type f -exec chmod 0644 {} +
+    diff -rq -x __pycache__ "$root/$1" "$lib/$1" >/dev/null 2>&1 && return
+    rm -rf "$lib/$1.new"
+    mkdir "$lib/$1.new"
+    (cd "$root/$1" && find . -name __pycache__ -prune -o -type f -print | cpio -pdm --quiet "$lib/$1.new")
+    find "$lib/$1.new" -type d -exec chmod 0755 {} +
+    find "$lib/$1.new" -type f -exec chmod 0644 {} +
     # The files are to say where they will be, not where they are while they are being staged.
-    "${PYTHON:-/usr/bin/python3}" -m compileall -q -s "$lib/runv.new" -p "$PREFIX/lib/runv/runv" "$lib/runv.new"
-    replace "$lib/runv"
+    "${PYTHON:-/usr/bin/python3}" -m compileall -q -s "$lib/$1.new" -p "$PREFIX/lib/runv/$1" "$lib/$1.new"
+    replace "$lib/$1"
 }
 
 # install_deps SOURCE TARGET
@@ -55,7 +56,9 @@ case ${1-} in
         install -d "$to/bin" "$to/lib" "$lib" "$to/libexec" "$to/libexec/runv" "$to/share" "$to/share/runv"
         install_deps "${DEPS:?}" "$lib/deps"
         install_deps "${HYPERD_DEPS:?}" "$lib/hyperd-deps"
-        install_package
+        for package in runv hyperd hyperctl; do
+            install_package "$package"
+        done
         put 0755 "${BUILD:?}/guest-plain/runv-standin" "$to/libexec/runv/runv-standin"
         put 0755 "$BUILD/guest-plain/runv-bridge" "$to/libexec/runv/runv-bridge"
         put 0644 "$BUILD/guest-plain/runv-qemu-shim.so" "$to/libexec/runv/runv-qemu-shim.so"
@@ -63,12 +66,14 @@ case ${1-} in
         put 0644 "$BUILD/initrd.img" "$to/share/runv/initrd.img"
         put 0644 "${KERNEL:?}" "$to/share/runv/vmlinux"
         put 0755 "$root/tools/launcher.py" "$to/bin/runv"
-        "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" install "$to/share"
+        put 0755 "$root/tools/hyper-launcher.py" "$to/bin/hyperctl"
+        put 0755 "$root/tools/hyper-launcher.py" "$to/bin/hyperd"
+        PYTHONPATH=$lib/hyperd-deps "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" install "$to/share"
         ;;
     uninstall)
-        "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" uninstall "$to/share"
-        rm -f "$to/bin/runv"
-        rm -rf "$lib/runv" "$lib/deps" "$lib/hyperd-deps"
+        PYTHONPATH=$lib/hyperd-deps "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" uninstall "$to/share"
+        rm -f "$to/bin/runv" "$to/bin/hyperd" "$to/bin/hyperctl"
+        rm -rf "$lib/runv" "$lib/hyperd" "$lib/hyperctl" "$lib/deps" "$lib/hyperd-deps"
         rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-qemu-shim.so"
         rm -f "$to/share/runv/initrd.img" "$to/share/runv/vmlinux"
         for folder in "$lib" "$to/libexec/runv" "$to/share/runv"; do

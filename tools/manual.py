@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the manual pages and the completion scripts, which are made of the command's own tables, or removes them.
+"""Writes the manual pages and the completion scripts, which are made of the commands' own tables, or removes them.
+
+It is run by a Python that finds what hyperctl depends on.
 
 manual.py install SHARE      SHARE is PREFIX/share; what is unchanged stays
 manual.py uninstall SHARE
@@ -13,20 +15,26 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from runv.cli.completion import script  # noqa: E402
-from runv.cli.manual import SECTION, pages  # noqa: E402
+import hyperctl.completion  # noqa: E402
+import hyperctl.manual  # noqa: E402
+import runv.cli.completion  # noqa: E402
+import runv.cli.manual  # noqa: E402
 
 COMPLETIONS = {
-    "bash": "bash-completion/completions/runv",
-    "zsh": "zsh/site-functions/_runv",
-    "fish": "fish/vendor_completions.d/runv.fish",
+    "bash": "bash-completion/completions/{}",
+    "zsh": "zsh/site-functions/_{}",
+    "fish": "fish/vendor_completions.d/{}.fish",
 }
 
 
 def files() -> dict[str, str]:
     """Every file below SHARE, with its text."""
-    found = {f"man/man{SECTION}/{name}": text for name, text in pages().items()}
-    return found | {path: script(shell) for shell, path in COMPLETIONS.items()}
+    found = {f"man/man{runv.cli.manual.SECTION}/{name}": text for name, text in runv.cli.manual.pages().items()}
+    found |= {f"man/man{hyperctl.manual.SECTION}/{name}": text for name, text in hyperctl.manual.pages().items()}
+    for shell, path in COMPLETIONS.items():
+        found[path.format("runv")] = runv.cli.completion.script(shell)
+        found[path.format("hyperctl")] = hyperctl.completion.script(shell)
+    return found
 
 
 def install(share: Path) -> None:

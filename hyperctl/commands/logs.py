@@ -39,8 +39,8 @@ def logs(app: App, name: str, follow: bool, since: str | None, until: str | None
         "until": _moment(until),
         "tail": None if tail == "all" else tail,
         "timestamps": timestamps,
-        "stdout": both or only_stdout,
-        "stderr": both or only_stderr,
+        "stdout": None if both or only_stdout else "0",
+        "stderr": None if both or only_stderr else "0",
     }
     where = f"{container(app.client, name).where}/logs"
     with app.client.lines("GET", where, query=query, forever=follow) as lines:

@@ -137,14 +137,14 @@ def wait(app: App, names: tuple[str, ...]) -> None:
 
 
 @command("update", examples="hyperctl update --cpu 4 --memory 2g web\nhyperctl update --label tier=front --label-rm old web")
-@click.option("--cpu", type=click.IntRange(1), metavar="N", help="Virtual CPUs of the machine.")
-@click.option("-m", "--memory", metavar="SIZE", help="Memory of the machine; a number alone is MiB.")
+@click.option("--cpu", "--cpus", "cpu", type=click.FloatRange(0, min_open=True), metavar="N", help="How many CPUs each container may use: 0.5 is half of one.")
+@click.option("-m", "--memory", metavar="SIZE", help="How much memory each container may use; a number alone is MiB.")
 @click.option("-l", "--label", multiple=True, metavar="NAME=VALUE", help="Set a label.")
 @click.option("--label-rm", multiple=True, metavar="NAME", help="Remove a label.")
 @_pods
 @pass_app
-def update(app: App, names: tuple[str, ...], cpu: int | None, memory: str | None, label: tuple[str, ...], label_rm: tuple[str, ...]) -> None:
-    """Change the size of pods while they run, or their labels."""
+def update(app: App, names: tuple[str, ...], cpu: float | None, memory: str | None, label: tuple[str, ...], label_rm: tuple[str, ...]) -> None:
+    """Change the limits of the containers of pods while they run, or the labels. The machine grows with what they need."""
     body: dict[str, Any] = {}
     labels: dict[str, str | None] = {name: None for name in label_rm}
     labels |= dict(text.partition("=")[::2] for text in label)

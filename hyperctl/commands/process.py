@@ -63,7 +63,7 @@ def exec_(app: App, /, **given: Any) -> None:
     if given["detach"]:
         out(str(made["id"]))
         return
-    with client.websocket(path("execs", str(made["id"]), "attach"), {"stdin": stdin, "stdout": True, "stderr": True}) as socket:
+    with client.websocket(path("execs", str(made["id"]), "attach")) as socket:
         outcome = Session(socket, Wanted(tty, stdin, keys)).run()
     raise Exit(outcome.code or 0)
 

@@ -162,8 +162,8 @@ def _create(app: App, given: dict[str, Any]) -> dict[str, Any]:
     if given["into"]:
         body = _container_for(given, place)
         pulling.ensure(app.client, image, given["pull"] or "missing")
-        added: dict[str, Any] = app.client.post(path("pods", given["into"], "containers"), body)
-        return added | {"container": str(added["id"])}
+        added: dict[str, Any] = app.client.post(path("pods", given["into"], "containers"), {"container": body}, start="0")
+        return added | {"name": body["name"], "container": str(added["id"])}
     spec = podspec.pod(given, image, given["args"], place)
     pulling.ensure(app.client, image, given["pull"] or "missing")
     made: dict[str, Any] = app.client.post("/pods", {"spec": spec}, rm=given.get("remove", False))
@@ -191,6 +191,8 @@ def _create_of_files(client: Client, given: dict[str, Any]) -> list[dict[str, An
         raise click.UsageError(f"{given['image']}: with -p the file says what is run ({_FILE_HINT})", click.get_current_context())
     documents = [_read(name) for name in given["podfile"]]
     made = client.post("/pods", {"documents": documents}, rm=given.get("remove", False))
+    for warning in made.get("warnings") or []:
+        note(f"hyperctl: warning: {warning}")
     pods = made.get("pods", [made])
     return list(pods)
 

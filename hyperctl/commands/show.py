@@ -76,8 +76,9 @@ def show_port(port: dict[str, Any]) -> str:
 
 
 def _ready(members: Sequence[dict[str, Any]]) -> str:
-    good = sum(bool(m.get("ready", m.get("state") == "running")) for m in members)
-    return f"{good}/{len(members)}"
+    lasting = [m for m in members if m.get("kind") != "init"]
+    good = sum(bool(m.get("ready", m.get("state") == "running")) for m in lasting)
+    return f"{good}/{len(lasting)}"
 
 
 def _pod_status(row: dict[str, Any]) -> str:
@@ -114,7 +115,9 @@ def _container_status(row: dict[str, Any]) -> str:
 def list_(app: App, what: str, everything: bool, running: bool, pod: str | None, vm: str | None, label: tuple[str, ...], quiet: bool, no_trunc: bool, kind: str | None) -> None:  # fmt: skip
     """List pods, containers or machines."""
     kinds = _WHAT[what]
-    query: dict[str, Any] = {"all": not running, "label": list(label)} if kinds == "pods" else {}
+    query: dict[str, Any] = {} if kinds == "vms" else {"all": not running}
+    if kinds == "pods":
+        query["label"] = list(label)
     rows = [row for row in app.client.request("GET", f"/{kinds}", query=query) if _is_of(row, kinds, pod, vm)]
     if running:
         rows = [row for row in rows if row.get("state") in ("running", "paused")]

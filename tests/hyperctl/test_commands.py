@@ -260,9 +260,9 @@ def test_logs(cli: Cli, fake: Fake) -> None:
     )
     done = cli("logs", "--tail", "10", "--since", "2026-01-01T00:00:00Z", "web")
     assert (done.status, done.out, done.error) == (0, "one\nthree\n", "two\n")
-    assert fake.asked[-1].query == {"tail": "10", "since": "2026-01-01T00:00:00.000Z", "stdout": "1", "stderr": "1"}
+    assert fake.asked[-1].query == {"tail": "10", "since": "2026-01-01T00:00:00.000Z"}
     assert cli("logs", "-t", "--stdout", "web").out.startswith("T1 one\n")
-    assert "stderr" not in fake.asked[-1].query
+    assert fake.asked[-1].query == {"timestamps": "1", "stderr": "0"}
     assert cli("logs", "--tail", "many", "web").status == 2
 
 

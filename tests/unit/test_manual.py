@@ -5,6 +5,7 @@ import pty
 import select
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -75,15 +76,15 @@ def test_installed_and_removed(tmp_path: Path) -> None:
     share = tmp_path / "share"
     (share / "man/man8").mkdir(parents=True)
     (share / "man/man8/other.8").touch()
-    subprocess.run([TOOL, "install", share], check=True)
+    subprocess.run([sys.executable, TOOL, "install", share], check=True)
     assert (share / "man/man8/runv-create.8").read_text() == pages()["runv-create.8"]
     assert (share / "zsh/site-functions/_runv").read_text() == script("zsh")
     before = (share / "man/man8/runv.8").stat().st_ino
     (share / "man/man8/runv-run.8").write_text("old")
-    subprocess.run([TOOL, "install", share], check=True)
+    subprocess.run([sys.executable, TOOL, "install", share], check=True)
     assert (share / "man/man8/runv.8").stat().st_ino == before
     assert (share / "man/man8/runv-run.8").read_text() == pages()["runv-run.8"]
-    subprocess.run([TOOL, "uninstall", share], check=True)
+    subprocess.run([sys.executable, TOOL, "uninstall", share], check=True)
     assert [path.name for path in share.rglob("*") if path.is_file()] == ["other.8"]
     assert [path.name for path in share.iterdir()] == ["man"]
 

@@ -1,0 +1,13 @@
+#!/usr/bin/python3 -IS
+# SPDX-License-Identifier: Apache-2.0
+# Installed as PREFIX/bin/hyperctl and PREFIX/bin/hyperd, which find their own packages and nothing else of the host's.
+import os
+import sys
+from importlib import import_module
+
+_SELF = os.path.realpath(__file__)
+_LIB = os.path.join(os.path.dirname(os.path.dirname(_SELF)), "lib", "runv")
+sys.path[:0] = [_LIB, os.path.join(_LIB, "hyperd-deps")]
+_ENTRIES = {"hyperctl": "hyperctl.main", "hyperd": "hyperd.cli"}
+
+sys.exit(import_module(_ENTRIES[os.path.basename(_SELF)]).main())

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* resident: what the bridge and the relay have in common as processes that stay on the host when the command that started them has ended. */
+/* resident: what the bridge, the relay and the monitor have in common as processes that stay on the host when the command that started them has ended. */
 #ifndef RUNV_RESIDENT_H
 #define RUNV_RESIDENT_H
 

@@ -63,6 +63,7 @@ case ${1-} in
         put 0755 "$BUILD/guest-plain/runv-bridge" "$to/libexec/runv/runv-bridge"
         put 0644 "$BUILD/guest-plain/runv-qemu-shim.so" "$to/libexec/runv/runv-qemu-shim.so"
         put 0755 "$BUILD/guest-plain/runv-relay" "$to/libexec/runv/runv-relay"
+        put 0755 "$BUILD/guest-plain/runv-monitor" "$to/libexec/runv/runv-monitor"
         put 0644 "$BUILD/initrd.img" "$to/share/runv/initrd.img"
         put 0644 "${KERNEL:?}" "$to/share/runv/vmlinux"
         put 0755 "$root/tools/launcher.py" "$to/bin/runv"
@@ -74,7 +75,7 @@ case ${1-} in
         PYTHONPATH=$lib/hyperd-deps "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" uninstall "$to/share"
         rm -f "$to/bin/runv" "$to/bin/hyperd" "$to/bin/hyperctl"
         rm -rf "$lib/runv" "$lib/hyperd" "$lib/hyperctl" "$lib/deps" "$lib/hyperd-deps"
-        rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-qemu-shim.so"
+        rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-monitor" "$to/libexec/runv/runv-qemu-shim.so"
         rm -f "$to/share/runv/initrd.img" "$to/share/runv/vmlinux"
         for folder in "$lib" "$to/libexec/runv" "$to/share/runv"; do
             [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"

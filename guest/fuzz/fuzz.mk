@@ -8,7 +8,9 @@ FUZZ_frames := conn jsonget error wire loop
 FUZZ_oci    := mount_options caps identity program seccomp seccomp_enosys cgroup_limits jsonget error
 FUZZ_mux    := mux mux_channel wire loop
 FUZZ_packets := packets wire loop
-FUZZ        := frames oci mux packets
+FUZZ_clients := monitor_clients wire loop
+FUZZ_log    := monitor_log monitor_text
+FUZZ        := frames oci mux packets clients log
 
 fuzz: $(addprefix $(O)/fuzz-,$(FUZZ))
 

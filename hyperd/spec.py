@@ -241,7 +241,7 @@ class Interface(Spec, frozen=True):
 
 
 class Dns(Spec, frozen=True):
-    """``servers`` empty and ``policy`` default: the networks' own server, which forwards to the host's."""
+    """``policy`` default: beside what the networks say, whose own server forwards to the host's. none: nothing but this."""
 
     policy: Literal["default", "none"] = "default"
     servers: tuple[str, ...] = ()

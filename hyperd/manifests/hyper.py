@@ -190,7 +190,13 @@ def read(document: Any, suffix: str, warnings: list[str]) -> spec.Pod:
         volumes=tuple(made.volumes.values()),
         interfaces=_interfaces(found.interfaces, warnings) or (spec.Interface(),),
         ports=tuple(port for index, each in enumerate(found.portmappings) for port in _mapping(each, f"portmappings[{index}]")),
-        dns=spec.Dns(servers=tuple(found.dns), searches=tuple(found.dns_search), options=tuple(found.dns_options)),
+        dns=spec.Dns(
+            # names of its own replace the networks', as they replaced the host's
+            policy="none" if found.dns else "default",
+            servers=tuple(found.dns),
+            searches=tuple(found.dns_search),
+            options=tuple(found.dns_options),
+        ),
         sysctls=made.sysctls,
         restart=_restart(found.restart_policy, "restartPolicy") or "never",
         log=log,

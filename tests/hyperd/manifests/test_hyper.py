@@ -54,7 +54,7 @@ def test_all_of_it() -> None:
         (8080, 80, "tcp"), (8081, 80, "tcp"), (8082, 80, "tcp"), (9090, 90, "udp"), (9091, 91, "udp"),
     ]  # fmt: skip
     assert made.sysctls == {"net.core.somaxconn": "1024"}
-    assert made.dns == spec.Dns(servers=("192.0.2.53",), searches=("example.com",))
+    assert made.dns == spec.Dns(policy="none", servers=("192.0.2.53",), searches=("example.com",))
 
 
 def test_little_of_it() -> None:

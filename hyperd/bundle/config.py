@@ -1,0 +1,153 @@
+"""config.json of a pod's containers, and of the infra container that brings its machine."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from hyperd.bundle.capabilities import capabilities_of
+from hyperd.bundle.files import injected
+from hyperd.bundle.mounts import mounts_of
+from hyperd.bundle.process import process_of
+from hyperd.bundle.records import Bundle, ImageView, Place, Source
+from hyperd.bundle.seccomp import default_profile
+from hyperd.bundle.size import cpus_of, memory_of
+from hyperd.bundle.texts import hostname_of
+from hyperd.manifests.signals import name_of
+from hyperd.spec import Container, Pod, Resources
+from runv import OCI_VERSION
+from runv.spec.annotations import INFRA, LAYERS, MEMORY_MIB, POD_CPU_PERIOD, POD_CPU_QUOTA, POD_MEMORY, UPPER, VCPUS
+from runv.spec.default import default_config
+
+Json = dict[str, Any]
+
+KIND, SANDBOX = "io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"
+# For whoever looks at containers with runv; under a prefix of their own, since others mean something to runv.
+POD_NAME, CONTAINER_NAME, LABEL = "hyperd.pod", "hyperd.container", "hyperd.label."
+_PERIOD_US = 100_000
+# What is newer than the list that runc's own default has.
+_MASKED_TOO = ("/proc/interrupts", "/sys/devices/virtual/powercap")
+
+
+def infra(pod: Pod, place: Place, netns: str) -> Json:
+    """The container that holds the machine and the namespaces which all others join. ``netns``: the path of the pod's network namespace."""
+    namespaces: list[Json] = [{"type": "network", "path": netns}, *({"type": kind} for kind in ("ipc", "uts", "mount"))]
+    if pod.share_pids:
+        namespaces.append({"type": "pid"})
+    return {
+        "ociVersion": OCI_VERSION,
+        "hostname": hostname_of(pod),
+        "root": {"path": "rootfs"},
+        "annotations": {KIND: "sandbox", INFRA: "true", POD_NAME: pod.name, **_size(pod), **_labels(pod.labels)},
+        "linux": {"namespaces": namespaces, "sysctl": dict(pod.sysctls), "cgroupsPath": f"{_cgroup(place)}/infra"},
+    }
+
+
+def container(
+    pod: Pod,
+    own: Container,
+    image: ImageView,
+    place: Place,
+    sources: Mapping[str, Source],
+    *,
+    upper: str = "",
+    anonymous: Mapping[str, Source] | None = None,
+    read: Callable[[str], bytes],
+) -> Bundle:
+    """A container that joins its pod's machine.
+
+    ``sources``: where the pod's volumes are. ``upper``: the disk of what the container writes. ``anonymous``: places of the image's own volumes.
+    ``read``: the content of a file of the host, for files that are put in.
+
+    :raise InvalidError: no command, an unknown user, a volume without source, ...
+    """
+    taken = {mount.path.rstrip("/") for mount in own.mounts}
+    files = list(injected(pod, own, image, place, taken, read))
+    config = {
+        "ociVersion": OCI_VERSION,
+        "process": process_of(pod, own, image, place),
+        "root": {"path": "rootfs", "readonly": own.security.read_only_root},
+        "mounts": mounts_of(pod, own, sources, anonymous or {}, files),
+        "annotations": _annotations(pod, own, image, place, upper),
+        "linux": {
+            "namespaces": _namespaces(pod, place),
+            "resources": _resources(own),
+            "cgroupsPath": f"{_cgroup(place)}/{place.container_id}",
+            **_confinement(own),
+        },
+    }
+    return Bundle(config, tuple(file for _, file in files))
+
+
+def stop_signal(own: Container, image: ImageView) -> str:
+    """``SIGTERM`` and the like.
+
+    :raise InvalidError: the image names none that exists
+    """
+    return name_of(own.stop_signal or image.stop_signal or "SIGTERM", f"container {own.name}: the stop signal")
+
+
+def _cgroup(place: Place) -> str:
+    return place.cgroup or f"/hyperd/{place.pod_id}"
+
+
+def _labels(labels: Mapping[str, str]) -> dict[str, str]:
+    return {LABEL + key: value for key, value in labels.items()}
+
+
+def _annotations(pod: Pod, own: Container, image: ImageView, place: Place, upper: str) -> dict[str, str]:
+    root = {LAYERS: json.dumps(list(image.layers))} if image.layers else {}
+    return {
+        KIND: "container",
+        SANDBOX: place.pod_id,
+        POD_NAME: pod.name,
+        CONTAINER_NAME: own.name,
+        **root,
+        **({UPPER: upper} if upper else {}),
+        **_labels({**pod.labels, **own.labels}),
+    }
+
+
+def _size(pod: Pod) -> dict[str, str]:
+    """What the pod says, else what its containers need: runv makes the machine at least that large."""
+    found = {VCPUS: str(pod.vcpus)} if pod.vcpus else {}
+    if not pod.vcpus and (cpus := cpus_of(pod)):
+        found |= {POD_CPU_QUOTA: str(cpus * _PERIOD_US), POD_CPU_PERIOD: str(_PERIOD_US)}
+    return found | ({MEMORY_MIB: str(pod.memory_mib)} if pod.memory_mib else {POD_MEMORY: str(memory_of(pod))})
+
+
+def _namespaces(pod: Pod, place: Place) -> list[Json]:
+    shared = ["network", "ipc", "uts", *(["pid"] if pod.share_pids else [])]
+    names = {"network": "net"}
+    joined = [{"type": kind, "path": f"/proc/{place.infra_pid}/ns/{names.get(kind, kind)}"} for kind in shared]
+    return joined + [{"type": kind} for kind in ("mount", "cgroup", *(() if pod.share_pids else ("pid",)))]
+
+
+def _resources(own: Container) -> Json:
+    return {"devices": [{"allow": own.security.privileged, "access": "rwm"}], **limits_of(own.resources)}
+
+
+def limits_of(resources: Resources) -> Json:
+    """linux.resources, as ``runv update --resources`` takes them as well."""
+    found: Json = {}
+    if resources.memory:
+        # OCI's swap is memory and swap together. Without a word of it there is none: the guest does not swap.
+        found["memory"] = {"limit": resources.memory, "swap": resources.memory + resources.swap}
+    cpu: Json = {"shares": resources.cpu_shares} if resources.cpu_shares else {}
+    if resources.cpus:
+        cpu |= {"quota": max(1000, round(resources.cpus * _PERIOD_US)), "period": _PERIOD_US}
+    if cpu:
+        found["cpu"] = cpu
+    if resources.pids:
+        found["pids"] = {"limit": resources.pids}
+    return found
+
+
+def _confinement(own: Container) -> Json:
+    """What of the machine's kernel the container does not see, and does not call."""
+    if own.security.privileged:
+        return {}
+    hidden = default_config()["linux"]
+    found: Json = {"maskedPaths": [*hidden["maskedPaths"], *_MASKED_TOO], "readonlyPaths": hidden["readonlyPaths"]}
+    if own.security.seccomp == "default":
+        found["seccomp"] = default_profile(capabilities_of(own.security))
+    return found

@@ -1,0 +1,64 @@
+"""Files that are put into a container, and the folders that ConfigMaps and Secrets become."""
+
+import base64
+import binascii
+import posixpath
+from collections.abc import Callable, Iterator
+
+from hyperd.bundle.records import HostFile, ImageView, Place
+from hyperd.bundle.texts import hostname, hosts, resolv_conf
+from hyperd.bundle.users import find_group, find_user
+from hyperd.errors import InvalidError
+from hyperd.spec import Container, File, Pod, Projected
+
+
+def injected(
+    pod: Pod, container: Container, image: ImageView, place: Place, taken: set[str], read: Callable[[str], bytes]
+) -> Iterator[tuple[str, HostFile]]:
+    """Where each file is seen, and what is to be written for it. ``taken``: places that volumes have, which get no file of ours.
+
+    :raise InvalidError: a user or group is unknown, or content is not base64
+    """
+    texts = {"/etc/hosts": hosts(pod, place), "/etc/hostname": hostname(pod), "/etc/resolv.conf": resolv_conf(pod, place)}
+    own = {posixpath.normpath(file.path) for file in container.files}
+    for path, text in texts.items():
+        if path not in taken | own:
+            yield path, HostFile(f"{place.files}/{posixpath.basename(path)}", text.encode())
+    for index, file in enumerate(container.files):
+        user = find_user(file.user, image) if file.user else None
+        gid = find_group(file.group, image) if file.group else (user.gid if user else 0)
+        made = HostFile(f"{place.files}/file{index}", _content(file, read), file.mode, user.uid if user else 0, gid)
+        yield posixpath.normpath(file.path), made
+
+
+def projected(source: Projected, folder: str, fs_group: int | None = None) -> tuple[HostFile, ...]:
+    """The files of a volume, to be written below ``folder``. They belong to root and ``fs_group``, which may read what root may.
+
+    :raise InvalidError: content is not base64
+    """
+    return tuple(
+        HostFile(
+            f"{folder}/{file.path}",
+            _content(file, _nothing),
+            file.mode | ((file.mode & 0o400) >> 3 if fs_group is not None else 0),
+            0,
+            fs_group or 0,
+        )
+        for file in source.files
+    )
+
+
+def _nothing(path: str) -> bytes:
+    raise InvalidError(f"a volume's file cannot come from {path}")
+
+
+def _content(file: File, read: Callable[[str], bytes]) -> bytes:
+    if not file.source and file.encoding == "raw":
+        return file.content.encode()
+    data = read(file.source) if file.source else file.content.encode()
+    if file.encoding == "raw":
+        return data
+    try:
+        return base64.b64decode(b"".join(data.split()), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise InvalidError(f"file {file.path}: not base64: {error}") from error

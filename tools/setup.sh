@@ -11,7 +11,7 @@ cache=${RUNV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/runv}
 
 # qemu-system-common has virtiofsd.
 run_packages='python3 python3-venv gcc make libc6-dev libseccomp-dev libjansson-dev qemu-system-x86 qemu-system-common
-    linux-source-6.1 flex bison bc libelf-dev libssl-dev xz-utils cpio kmod perl busybox-static nftables
+    linux-source-6.1 flex bison bc libelf-dev libssl-dev xz-utils cpio kmod perl busybox-static nftables conntrack
     e2fsprogs xfsprogs'
 # runc is what runv is compared with; clang has libFuzzer; docker.io, containerd and podman: the tests run some of their own; zsh, fish
 # and mandoc read what is made for them.

@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from hyperd.errors import ConflictError, HyperError, InvalidError, UnavailableError
 
@@ -277,8 +277,3 @@ class _Peer:
             self._idle.cancel()
             self._loop.remove_reader(self._link)
             self._link.close()
-
-
-def close_all(held: Iterable[Held]) -> None:
-    for item in held:
-        item.close()

@@ -112,6 +112,7 @@ class Settings(Spec, frozen=True):
     if its subnet is in use elsewhere it gets another one. ``pool4``: where the subnets of other networks come from, each of ``pool4_prefix``
     bits. ``prefix6``: a /48 or shorter; empty: a random one of our own (RFC 4193). ``resolvers``: whom names are asked that are no pod's;
     empty: those of /etc/resolv.conf. ``mark``: the one bit by which other firewalls recognise packets that we let through.
+    ``packet_filter`` false: no rules at all; pods have no way out, networks are not isolated, and published ports are carried by hand.
     ``allow_in_docker``: put a rule for that bit into Docker's chain for rules of the administrator's, where its firewall would stop us.
     """
 
@@ -124,6 +125,7 @@ class Settings(Spec, frozen=True):
     domain: str = "hyper.internal"
     resolvers: tuple[str, ...] = ()
     mark: int = 0x00100000
+    packet_filter: bool = True
     allow_in_docker: bool = True
 
 

@@ -1,5 +1,6 @@
 """Our one table of nftables, as a text that follows from the records, and is replaced as a whole. Nothing outside it is touched."""
 
+import contextlib
 import json
 import subprocess
 from collections.abc import Iterable, Sequence
@@ -161,6 +162,15 @@ def dropping_chains() -> list[tuple[str, str, str]]:
         for chain in chains
         if chain.get("hook") == "forward" and chain.get("policy") == "drop" and chain["family"] in ("ip", "ip6", "inet")
     ]
+
+
+def forget_flows(addresses: Iterable[str]) -> None:
+    """Flows of UDP that are answered from these addresses. Without the program ``conntrack`` they end when they pause for half a minute."""
+    for address in addresses:
+        family = "ipv6" if ":" in address else "ipv4"
+        with contextlib.suppress(FileNotFoundError, subprocess.TimeoutExpired):
+            command = ["conntrack", "-D", "-f", family, "-p", "udp", "--reply-src", address]
+            subprocess.run(command, capture_output=True, timeout=DEADLINE_S, check=False)  # 1: there was none
 
 
 def _nft(args: list[str], text: str) -> str:

@@ -2,14 +2,15 @@
 
 import asyncio
 import socket
+import sys
 
 import pytest
 
 from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError
-from hyperd.networks import Networks, NetworkSpec, PortMap
+from hyperd.networks import Networks, NetworkSpec, PortMap, Settings
 from hyperd.networks.ports import clash
 
-from .world import HOST, HOST6, OUTSIDE, OUTSIDE6, World, running
+from .world import DEADLINE_S, HOST, HOST6, OUTSIDE, OUTSIDE6, World, running
 
 
 async def attached(world: World, networks: Networks, pod: str, *serving: int, network: str = "default") -> str:
@@ -159,3 +160,46 @@ def test_a_program_of_the_host_does_not_get_a_published_port(world: World) -> No
 def test_what_clashes(one: PortMap, other: PortMap, expected: bool) -> None:
     assert clash(one, other) is expected
     assert clash(other, one) is expected
+
+
+_TALK = """
+import socket, sys
+link = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+link.settimeout(20)
+for line in sys.stdin:
+    link.sendto(b"who", (sys.argv[1], 8080))
+    print(link.recv(100).decode(), flush=True)
+"""
+
+
+def test_a_sender_that_goes_on_follows_the_port(world: World) -> None:
+    async def main() -> None:
+        async with running(world) as networks:
+            for pod in ("one", "two"):
+                await attached(world, networks, pod, 80)
+            talk = await asyncio.create_subprocess_exec(
+                *world.inside(world.outside, sys.executable, "-c", _TALK, HOST),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+            )
+            world.processes.append(talk)
+            assert talk.stdin is not None and talk.stdout is not None
+            for pod in ("one", "two", "one"):
+                await networks.publish(pod, [PortMap(8080, 80, protocol="udp")])
+                talk.stdin.write(b"\n")
+                assert await asyncio.wait_for(talk.stdout.readline(), DEADLINE_S) == f"{pod} {OUTSIDE}\n".encode()
+                await networks.unpublish(pod)
+
+    asyncio.run(main())
+
+
+def test_without_a_packet_filter_ports_are_carried_by_hand(world: World) -> None:
+    async def main() -> None:
+        async with running(world, Settings(packet_filter=False)) as networks:
+            await attached(world, networks, "web", 80)
+            await networks.publish("web", [PortMap(8080, 80), PortMap(8080, 80, protocol="udp")])
+            for kind in ("tcp", "udp"):
+                assert await world.ask(world.outside, HOST, 8080, kind) == "web 192.168.123.1"
+            assert await world.run("", "nft", "list", "ruleset") == ""
+
+    asyncio.run(main())

@@ -42,16 +42,16 @@ run: setup-run stage ## Install what is missing, build, and run a container in i
 test: setup-test check stage ## Check the sources and run all tests
 	@$(STAGED) '$(VENV)/bin/python' -m pytest -m 'not engines or smoke' $(TESTS)
 
-test-engines: setup-test stage ## Run the tests that drive Docker, containerd and Podman
+test-engines: setup-test venv stage ## Run the tests that drive Docker, containerd and Podman
 	@$(STAGED) '$(VENV)/bin/python' -m pytest -m engines tests/engines
 
-test-kvm: setup-test stage ## Run the tests that boot machines under real KVM, in the lab
+test-kvm: setup-test venv stage ## Run the tests that boot machines under real KVM, in the lab
 	@status=0; for transport in $(TRANSPORTS); do \
 		$(STAGED) '$(VENV)/bin/python' -m tests.lab --timeout 14400 --show '$(RUNV_CACHE)' --env RUNV_TRANSPORT=$$transport -- \
 			'$(VENV)/bin/python' -m pytest -p no:cacheprovider -vv -m vm $(TESTS) || status=$$?; \
 	done; exit $$status
 
-test-conformance: setup-conformance stage ## Run the OCI's validation programs with runv, runc and crun
+test-conformance: setup-conformance venv stage ## Run the OCI's validation programs with runv, runc and crun
 	@$(STAGED) '$(VENV)/bin/python' -m tests.conformance $(CONFORMANCE)
 
 check: venv ## Lint and check the types of the sources

@@ -64,8 +64,10 @@ def _entry(mount: Mount, source: Source, *, read_only: bool = False) -> Json:
         return _bind(at, path, ["rbind", access, _PROPAGATION[mount.propagation]])
     part = [f"x-runv.subpath={mount.sub_path}"] if mount.sub_path else []
     if isinstance(source, Disk):
+        # What is deleted is given back to the host.
+        words = [] if read_only else ["discard"]
         fill = ["x-runv.copyup"] if source.populate and not mount.sub_path else []
-        return {"destination": at, "type": source.fstype, "source": source.path, "options": [access, *fill, *part]}
+        return {"destination": at, "type": source.fstype, "source": source.path, "options": [access, *words, *fill, *part]}
     return {"destination": at, "type": "tmpfs", "source": "tmpfs", "options": [access, *_memory(source), *part]}
 
 

@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hyperd.images.catalog import Image, Layer, Removed
+    from hyperd.images.credentials import Credentials
     from hyperd.images.documents import ImageConfig
     from hyperd.images.images import Images
     from hyperd.images.progress import Progress
     from hyperd.images.settings import ImageSettings
 
-__all__ = ["Image", "ImageConfig", "ImageSettings", "Images", "Layer", "Progress", "Removed"]
+__all__ = ["Credentials", "Image", "ImageConfig", "ImageSettings", "Images", "Layer", "Progress", "Removed"]
 
 _HOMES = {
+    "Credentials": "credentials",
     "Image": "catalog",
     "ImageConfig": "documents",
     "ImageSettings": "settings",

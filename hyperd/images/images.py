@@ -1,23 +1,58 @@
 """Images as the rest of the daemon sees them: pulled, loaded, made of containers, pushed, saved, named and removed."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+import contextlib
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, NamedTuple, Self
 
-from hyperd.errors import InvalidError
+import msgspec
+
+from hyperd.errors import InvalidError, MissingError, UnavailableError
 from hyperd.images import platforms
 from hyperd.images.archives import Found, Saved, images_of, made_manifest, open_archive, write_archive
 from hyperd.images.catalog import Catalog, Image, Removed, key_of
-from hyperd.images.documents import OCI_LAYER, OCI_MANIFEST, Descriptor, Manifest, Step, decode_manifest
-from hyperd.images.layers import Layers, Source, Unpacked, chain_ids
+from hyperd.images.changes import AsyncReader, configuration, pack, pack_changes, spool
+from hyperd.images.changes import manifest as grown
+from hyperd.images.client import Client
+from hyperd.images.credentials import Credentials, Keyring
+from hyperd.images.documents import (
+    DOCKER_LAYER,
+    DOCKER_MANIFEST,
+    OCI_LAYER,
+    OCI_MANIFEST,
+    Descriptor,
+    Manifest,
+    Step,
+    decode_manifest,
+    digest_of,
+)
+from hyperd.images.endpoints import origin
+from hyperd.images.layers import Layers, Packed, Source, Unpacked, chain_ids
 from hyperd.images.lower import Stack
-from hyperd.images.progress import Report, ignore
+from hyperd.images.progress import Progress, Report, ignore
+from hyperd.images.pull import Content, registry, try_login
+from hyperd.images.push import Upload, replaced_layers
 from hyperd.images.references import Reference, parse
 from hyperd.images.settings import ImageSettings
 from hyperd.images.store import ImageRecord, Store
+from hyperd.images.transfer import Downloads
 
 _USERS_MAX = 1 << 20
+
+
+Policy = Literal["always", "missing", "never"]
+
+
+class _Here(NamedTuple):
+    """A layer whose blob the store has."""
+
+    store: Store
+    digest: str
+    size: int
+
+    async def fetch(self) -> Packed:
+        return Packed(str(self.store.blob(self.digest)), 0, self.size, kept=True)
 
 
 class Images:
@@ -29,6 +64,8 @@ class Images:
         self._store = Store(root)
         self._catalog = Catalog(self._store)
         self._layers = Layers(self._store, self._settings)
+        self._downloads = Downloads(self._store, self._settings)
+        self._keyring = Keyring(root / "auth.json", self._settings)
 
     def close(self) -> None:
         """Gives the folder free."""
@@ -75,6 +112,164 @@ class Images:
         """Removes images without names that no container uses (``unused``: also those with names), and what no image refers to."""
         return self._catalog.gc(in_use, unused=unused)
 
+    # Registries
+
+    async def pull(
+        self,
+        reference: str,
+        *,
+        credentials: Credentials | None = None,
+        policy: Policy = "always",
+        platform: str | None = None,
+        progress: Report = ignore,
+    ) -> Image:
+        """Brings an image from its registry. ``platform``: ``os/architecture[/variant]``, else the host's.
+
+        :raise MissingError: there is none; with ``policy`` never: it is not here
+        :raise DeniedError: the registry does not let us have it
+        :raise UnavailableError: the registry does not do its part; what came so far is gone on with the next time
+        :raise InvalidError: it is no name, or no image that can be run
+        """
+        name = parse(reference)
+        if policy != "always":
+            with contextlib.suppress(MissingError):
+                return self.find(reference)
+            if policy == "never":
+                raise MissingError(f"image {reference} is not here, and is not to be pulled")
+        wanted = platforms.parse(platform) if platform else platforms.own()
+        progress(Progress("resolve", str(name)))
+        async with registry(name, credentials, self._keyring, self._settings) as source:
+            resolved = await source.resolve(wanted)
+            with self._catalog.building() as pinned:
+                pinned.update(each.digest for each in (resolved.decoded.config, *resolved.decoded.layers))
+                content = Content(source, name.path, self._downloads, self._store, progress)
+                config, decoded = await content.configuration(resolved.decoded)
+                layers = [content.layer(each) for each in resolved.decoded.layers]
+                unpacked = await self._unpack(layers, decoded.rootfs.diff_ids, pinned, progress)
+                digest = f"{name.repository}@{resolved.digest}"
+                return self._keep(resolved.manifest, config, unpacked, decoded.rootfs.diff_ids, [name], [digest])
+
+    async def push(
+        self,
+        reference: str,
+        *,
+        target: str | None = None,
+        credentials: Credentials | None = None,
+        progress: Report = ignore,
+    ) -> str:
+        """Sends an image to the registry that its name, or ``target``, says. Returns the digest of its manifest.
+
+        :raise HyperError: as for ``pull``
+        """
+        name = parse(target or reference)
+        if name.digest:
+            raise InvalidError(f"cannot push to {name}: a digest is not a name", hint="push to a tag")
+        with self._catalog.building():
+            record = await self._packed(self._catalog.record(reference))
+            known = credentials or await self._keyring.find(name.host, name.path)
+            async with Client(origin(name.host, self._settings), known, self._settings) as client:
+                upload = Upload(client, name, self._store, self._settings, self._origins(name.host))
+                await upload.blobs(record.blobs, progress)
+                data = self._store.read_blob(record.manifest.digest)
+                digest = await upload.manifest(data, record.manifest.media_type)
+        digests = list(dict.fromkeys([*record.digests, f"{name.repository}@{digest}"]))
+        self._store.put_image(msgspec.structs.replace(record, digests=digests))
+        return digest
+
+    def _origins(self, host: str) -> dict[str, str]:
+        """Where in a registry blobs are that we pulled from it, or pushed to it."""
+        return {
+            blob.digest: other.path
+            for record in self._store.images()
+            for other in map(parse, record.digests)
+            if other.host == host
+            for blob in record.blobs
+        }
+
+    async def _packed(self, record: ImageRecord) -> ImageRecord:
+        """The image with all layers packed: registries and those who pull expect them so. What was not packed is replaced."""
+        layers = record.blobs[1:]
+        packed = [await self._packed_layer(each) for each in layers]
+        if packed == layers:
+            return record
+        manifest = replaced_layers(self._store.read_blob(record.manifest.digest), packed)
+        descriptor = Descriptor(
+            media_type=record.manifest.media_type, digest=self._store.write_blob(manifest), size=len(manifest)
+        )
+        changed = msgspec.structs.replace(record, manifest=descriptor, blobs=[record.blobs[0], *packed])
+        self._store.put_image(changed)
+        return changed
+
+    async def _packed_layer(self, layer: Descriptor) -> Descriptor:
+        if not layer.media_type.endswith(".tar"):
+            return layer
+        temporary = self._store.temporary()
+        try:
+            made = await asyncio.to_thread(pack, self._store.blob(layer.digest), temporary)
+            self._store.adopt_blob(temporary, made.digest)
+        except OSError as error:
+            raise UnavailableError(f"cannot pack layer {layer.digest}: {error.strerror}") from error
+        finally:
+            temporary.unlink(missing_ok=True)
+        return Descriptor(media_type=_gzip_of(layer.media_type), digest=made.digest, size=made.size)
+
+    async def login(self, host: str, username: str, password: str) -> None:
+        """Tries the credentials out, and keeps them.
+
+        :raise DeniedError: the registry does not take them
+        """
+        credentials = Credentials(username, password)
+        await try_login(host, credentials, self._settings)
+        self._keyring.keep(host, credentials)
+
+    def logout(self, host: str) -> bool:
+        """Forgets what ``login`` kept. Whether there was anything."""
+        return self._keyring.forget(host)
+
+    # Containers
+
+    async def commit(
+        self,
+        parent: str,
+        changes: AsyncReader,
+        *,
+        reference: str | None = None,
+        config: Mapping[str, Any] | None = None,
+        message: str = "",
+        author: str = "",
+        progress: Report = ignore,
+    ) -> Image:
+        """A new image: the parent with one more layer. ``changes``: a tar of it, with whiteouts as OCI or as overlayfs has them.
+        ``config``: fields of the configuration as Docker names them; None takes one away.
+
+        :raise InvalidError: the tar is damaged, or there is no such field
+        """
+        names = [parse(reference)] if reference else []
+        if names and names[0].digest:
+            raise InvalidError(f"cannot commit to {reference}: a digest is not a name")
+        record = self._catalog.record(parent)
+        raw, packed = self._store.temporary(), self._store.temporary()
+        with self._catalog.building() as pinned:
+            pinned.update(each.digest for each in (record.manifest, *record.blobs))
+            try:
+                await spool(changes, raw, self._settings.layer_bytes_max)
+                layer = await asyncio.to_thread(pack_changes, raw, packed)
+                made = configuration(
+                    self._store.read_blob(record.id), layer.diff_id, config or {}, message=message, author=author
+                )
+                self._store.adopt_blob(packed, layer.digest)
+            except OSError as error:
+                raise UnavailableError(f"cannot write the layer: {error.strerror}") from error
+            finally:
+                for path in (raw, packed):
+                    path.unlink(missing_ok=True)
+            diff_ids = [*record.diff_ids, layer.diff_id]
+            blobs = [(each.digest, each.size) for each in record.blobs[1:]] + [(layer.digest, layer.size)]
+            unpacked = await self._unpack([_Here(self._store, *each) for each in blobs], diff_ids, pinned, progress)
+            kind = _gzip_of(DOCKER_LAYER if record.manifest.media_type == DOCKER_MANIFEST else OCI_LAYER)
+            manifest = grown(self._store.read_blob(record.manifest.digest), made, layer, kind)
+            return self._keep(manifest, made, unpacked, diff_ids, names, ())
+
     # Archives
 
     async def load(
@@ -97,6 +292,11 @@ class Images:
 
     async def _load_one(self, found: Found, names: Sequence[Reference], report: Report) -> Image:
         with self._catalog.building() as pinned:
+            known = self._store.image(digest_of(found.config))
+            if known is not None and not found.manifest:
+                # A manifest that a registry knows is better than one that we would make.
+                self._name(known.id, names)
+                return self._catalog.view(known)
             pinned.update(layer.digest for layer in found.layers)
             unpacked = await self._unpack(found.layers, found.configuration.rootfs.diff_ids, pinned, report)
             manifest = found.manifest or made_manifest(found.config, [_layer_media(each) for each in unpacked])
@@ -152,13 +352,21 @@ class Images:
             group,
         )
         self._store.put_image(record)
-        self._store.set_names(self._store.names() | {key_of(name): id_ for name in names if name.tag})
+        self._name(id_, names)
         return self._catalog.view(record)
+
+    def _name(self, id_: str, names: Sequence[Reference]) -> None:
+        self._store.set_names(self._store.names() | {key_of(name): id_ for name in names if name.tag})
 
 
 def _layer_media(layer: Unpacked) -> tuple[str, str, int]:
     suffix = f"+{layer.compression}" if layer.compression in ("gzip", "zstd") else ""
     return OCI_LAYER + suffix, layer.digest, layer.blob_size
+
+
+def _gzip_of(media_type: str) -> str:
+    """Docker writes it with a point, OCI with a plus."""
+    return media_type + (".gzip" if media_type == DOCKER_LAYER else "+gzip")
 
 
 def _names_given(text: str) -> list[Reference]:

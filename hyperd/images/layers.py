@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -195,12 +195,32 @@ async def _process() -> AsyncIterator[asyncio.subprocess.Process]:
     try:
         yield await asyncio.shield(starting)
     finally:
-        # Also when the wait for it was given up. What it left in the pipes is read to their ends: only then they are closed.
+        await _finish(_end(starting))
+
+
+async def _finish(work: Coroutine[None, None, None]) -> None:
+    """Does it to its end, whoever gives up waiting for it."""
+    task = asyncio.create_task(work)
+    given_up: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError as error:
+            given_up = error
+    if given_up is not None:
+        raise given_up
+    task.result()
+
+
+async def _end(starting: "asyncio.Task[asyncio.subprocess.Process]") -> None:
+    try:
         process = await starting
-        with contextlib.suppress(ProcessLookupError):
-            process.kill()
-        await asyncio.shield(process.communicate())
-        process._transport.close()  # type: ignore[attr-defined]  # else asyncio may do it after the loop
+    except UnavailableError:
+        return  # whoever waited for the start was told
+    with contextlib.suppress(ProcessLookupError):
+        process.kill()
+    await process.communicate()
+    process._transport.close()  # type: ignore[attr-defined]  # else asyncio does it some time, perhaps after the loop
 
 
 async def _start() -> asyncio.subprocess.Process:

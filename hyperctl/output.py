@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 KINDS = ("table", "json", "yaml")
 SHORT_ID = 12
 _GAP = 3
+# So many letters of a column are left where the terminal is narrow.
+_LEAST = 8
 # What text of others could do to a terminal.
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _STATES = {"running": "green", "paused": "yellow", "failed": "red", "starting": "cyan", "stopping": "cyan", "waiting": "yellow"}
@@ -60,8 +62,11 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Seque
     if sys.stdout.isatty():
         from rich.console import Console
 
-        console = Console(highlight=False, soft_wrap=no_trunc)
-        console.print(rich_table(headings, rows, columns, no_trunc=no_trunc), crop=not no_trunc)
+        console = Console(highlight=False)
+        drawn = rich_table(headings, rows, columns, width=console.width, no_trunc=no_trunc)
+        # Where even that does not fit, the terminal may fold it: nothing that matters is lost.
+        console.width = max(console.width, sum(column.width or 0 for column in drawn.columns) + _GAP * len(headings))
+        console.print(drawn, crop=False, soft_wrap=True)
         return
     lines = [[clean(cell) for cell in row] for row in (headings, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
@@ -107,18 +112,32 @@ def _fill(cells: list[str], count: int) -> list[str]:
     return (cells + [""] * count)[:count]
 
 
-def rich_table(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[Column] = (), *, no_trunc: bool = False) -> "Table":
-    """For a terminal. What does not fit is cut with an ellipsis, but for the columns that are kept."""
+def rich_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[Column] = (), *, width: int = 0, no_trunc: bool = False
+) -> "Table":
+    """For a terminal of so many columns. What does not fit is cut with an ellipsis."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
+    known = [columns[index] if index < len(columns) else Column(heading, str) for index, heading in enumerate(headings)]
     widths = [max(map(len, cells)) for cells in zip(headings, *rows, strict=True)]
-    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, width=sum(widths) + 2 * len(widths) if no_trunc else None)
-    for index, heading in enumerate(headings):
-        column = columns[index] if index < len(columns) else Column(heading, str)
-        least = widths[index] if no_trunc or column.keep else None
-        drawn.add_column(heading, no_wrap=True, overflow="ellipsis", justify="right" if column.right else "left", min_width=least)
+    if not no_trunc:
+        widths = fit(widths, [column.keep for column in known], width - _GAP * (len(widths) - 1))
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for heading, column, cells in zip(headings, known, widths, strict=True):
+        drawn.add_column(heading, no_wrap=True, overflow="ellipsis", justify="right" if column.right else "left", width=cells)
     for row in rows:
         drawn.add_row(*(Text(clean(cell), style=_STATES.get(cell.partition(" ")[0], "")) for cell in row))
     return drawn
+
+
+def fit(widths: Sequence[int], keep: Sequence[bool], room: int) -> list[int]:
+    """Widths that take no more room, as far as that can be: the widest column that may be cut gives way first, and each keeps a few letters."""
+    found = list(widths)
+    while sum(found) > room:
+        widest = max((index for index, kept in enumerate(keep) if not kept and found[index] > _LEAST), key=lambda index: found[index], default=None)
+        if widest is None:
+            break
+        found[widest] -= 1
+    return found

@@ -67,15 +67,19 @@ class Bars(Show):
     def __init__(self, progress: "Progress") -> None:
         self._progress = progress
         self._tasks: dict[str, Any] = {}
+        self._totals: dict[str, int] = {}
 
     def update(self, line: dict[str, Any]) -> None:
         what, digest = str(line.get("what", "")), str(line.get("digest") or "")
         text = f"{short(digest)} {_VERBS.get(what, what)}".strip()
         total, done = line.get("total") or None, line.get("done") or 0
+        if total:
+            self._totals[digest] = total
         if digest not in self._tasks:
             self._tasks[digest] = self._progress.add_task(text, total=total)
         if what == "done":
-            self._progress.update(self._tasks[digest], description=text, total=1, completed=1)
+            whole = self._totals.get(digest, 1)
+            self._progress.update(self._tasks[digest], description=text, total=whole, completed=whole)
         else:
             self._progress.update(self._tasks[digest], description=text, total=total, completed=done)
 

@@ -8,6 +8,7 @@ from importlib import import_module
 _SELF = os.path.realpath(__file__)
 _LIB = os.path.join(os.path.dirname(os.path.dirname(_SELF)), "lib", "runv")
 sys.path[:0] = [_LIB, os.path.join(_LIB, "hyperd-deps")]
-_ENTRIES = {"hyperctl": "hyperctl.main", "hyperd": "hyperd.cli"}
+_ENTRIES = {"hyperctl": ("hyperctl.main", "main"), "hyperd": ("hyperd.cli", "run")}
 
-sys.exit(import_module(_ENTRIES[os.path.basename(_SELF)]).main())
+_MODULE, _FUNCTION = _ENTRIES[os.path.basename(_SELF)]
+sys.exit(getattr(import_module(_MODULE), _FUNCTION)())

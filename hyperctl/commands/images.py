@@ -141,7 +141,7 @@ def history(app: App, name: str, no_trunc: bool, kind: str | None) -> None:
     columns = (
         Column("CREATED", lambda row: age(row.get("created") or "", moment), keep=True),
         Column("BY", lambda row: " ".join(str(row.get("created_by") or "").split())[: None if no_trunc else 60]),
-        Column("SIZE", lambda row: show_size(row.get("size") or 0), keep=True, right=True),
+        Column("LAYER", lambda row: "no" if row.get("empty") else "yes", keep=True),
         Column("COMMENT", lambda row: str(row.get("comment") or "")),
     )
     records(app.client.get(path("images", name, "history")), columns, kind, no_trunc=no_trunc)
@@ -166,12 +166,11 @@ def commit(app: App, name: str, reference: str, author: str, message: str, chang
 @command("load", examples="hyperctl load -i busybox.tar\ndocker save app | hyperctl load\nhyperctl load -i layout.tar --name app:1")
 @click.option("-i", "--input", "source", metavar="FILE", help="The archive. Default: stdin.")
 @click.option("-n", "--name", help="A name for an image that brings none.")
-@click.option("-r", "--references", multiple=True, metavar="NAME", help="Of an OCI layout, only these.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the names.")
 @pass_app
-def load(app: App, source: str | None, name: str | None, references: tuple[str, ...], quiet: bool) -> None:
+def load(app: App, source: str | None, name: str | None, quiet: bool) -> None:
     """Get images from an archive: of Docker, of the OCI, packed or not."""
-    query = {"name": name, "reference": list(references)}
+    query = {"name": name}
     with _reading(source) as (file, total), app.client.upload("POST", "/images/load", kind="application/x-tar", query=query) as upload:
         with sending(total, f"sending {source or 'stdin'}", quiet=quiet) as show:
             for count in upload.copy(file):

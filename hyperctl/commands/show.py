@@ -263,4 +263,5 @@ def _watch(rounds: Iterator[list[dict[str, Any]]]) -> None:
 
     with Live(auto_refresh=False, screen=False) as live:
         for rows in rounds:
-            live.update(rich_table([c.heading for c in _STATS_COLUMNS], [[c.cell(row) for c in _STATS_COLUMNS] for row in rows], _STATS_COLUMNS), refresh=True)
+            cells = [[c.cell(row) for c in _STATS_COLUMNS] for row in rows]
+            live.update(rich_table([c.heading for c in _STATS_COLUMNS], cells, _STATS_COLUMNS, width=live.console.width), refresh=True)

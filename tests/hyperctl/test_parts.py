@@ -107,6 +107,13 @@ def test_nothing_of_others_reaches_the_terminal(capsys: pytest.CaptureFixture[st
     assert "\x1b" not in capsys.readouterr().out
 
 
+def test_tables_fit() -> None:
+    assert output.fit([12, 40, 20, 5], [True, False, False, True], 80) == [12, 40, 20, 5]
+    assert output.fit([12, 40, 20, 5], [True, False, False, True], 60) == [12, 23, 20, 5]
+    assert output.fit([12, 40, 20, 5], [True, False, False, True], 50) == [12, 16, 17, 5]
+    assert output.fit([12, 40, 6], [True, False, False], 10) == [12, 8, 6]
+
+
 def test_yaml(capsys: pytest.CaptureFixture[str]) -> None:
     output.value({"b": 1, "a": ["x"]}, "yaml")
     assert capsys.readouterr().out == "b: 1\na:\n- x\n"

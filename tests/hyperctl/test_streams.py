@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -19,7 +20,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from tests.hyperctl.conftest import CONTAINER_ID, POD_ID, Cli
+from tests.hyperctl.conftest import CONTAINER_ID, POD_ID, WEB, Cli
 from tests.hyperctl.fake import WAIT_S, Asked, Fake, Status, echoes, exits, refusal, say
 
 ROOT = Path(__file__).parents[2]
@@ -291,6 +292,16 @@ def test_a_stopped_command_restores_the_terminal_until_it_goes_on(shell: Termina
     wait_for(lambda: not shell.is_restored())
     shell.type(b"Q")
     assert shell.running.wait(WAIT_S) == 4 and shell.is_restored()
+
+
+def test_a_table_fits_the_terminal(fake: Fake) -> None:
+    fake.answers["GET /pods"] = [{**WEB, "name": "a-very-long-name-" * 5, "addresses": ["10.1.0.2"] * 5}]
+    terminal = Terminal(fake, "list")
+    try:
+        lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.read_until(b"8080").decode()).splitlines()
+        assert "\N{HORIZONTAL ELLIPSIS}" in lines[2] and all(len(line) <= 100 for line in lines)
+    finally:
+        terminal.close()
 
 
 # --- cp ---

@@ -92,7 +92,8 @@ def _additional(pod: Pod, security: Security) -> list[str]:
 
 
 def _user(user: User) -> Json:
-    return {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)}
+    # Who leaves its group must not lose what is denied to it, so the group is among the additional ones too, as in Docker and containerd.
+    return {"uid": user.uid, "gid": user.gid, "additionalGids": [user.gid, *user.groups]}
 
 
 def _args(container: Container, image: ImageView, late: dict[str, str]) -> list[str]:

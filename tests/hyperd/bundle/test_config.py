@@ -135,7 +135,7 @@ def test_every_manifest_becomes_bundles(name: str) -> None:
 
 def test_the_groups_of_a_pods_volumes() -> None:
     own = spec.Container(name="c", image="i", security=spec.Security(user="web"))
-    assert made(pod(own, fs_group=2000)).config["process"]["user"]["additionalGids"] == [4, 50, 2000]
+    assert made(pod(own, fs_group=2000)).config["process"]["user"]["additionalGids"] == [34, 4, 50, 2000]
 
 
 @pytest.mark.parametrize(("name", "expected"), [("web", "web"), ("My_Pod.1", "My-Pod-1"), ("a" * 100, "a" * 63), ("a.", "a")])

@@ -76,7 +76,7 @@ def test_users(text: str, group: str, expected: User) -> None:
 
 def test_additional_groups() -> None:
     found = process(security=spec.Security(user="web", additional_groups=("disk", "7")))
-    assert found["user"] == {"uid": 33, "gid": 34, "additionalGids": [4, 50, 6, 7]}
+    assert found["user"] == {"uid": 33, "gid": 34, "additionalGids": [34, 4, 50, 6, 7]}
 
 
 @pytest.mark.parametrize("text", ["nobody", "web:nobody", "-1", "99999999999", "4294967295", "\uff11"])

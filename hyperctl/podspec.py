@@ -223,6 +223,8 @@ def _network(options: Fields) -> Fields:
     dns: Fields = {}
     for field, option in (("servers", "dns"), ("searches", "dns_search"), ("options", "dns_option")):
         _put(dns, field, list(options[option]))
+    if options["dns"]:
+        dns["policy"] = "none"  # these servers and no others
     _put(made, "dns", dns)
     aliases: dict[str, list[str]] = {}
     for text in options["add_host"]:

@@ -7,8 +7,9 @@ import msgspec
 
 from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError
 
-from . import links, netns, planning
+from . import addresses, links, netns, planning
 from .bridges import Bridges
+from .filtering import Filtering
 from .publishing import Publishing, addresses_of
 from .records import Attachment, Network, Pod, Settings
 from .state import State
@@ -17,8 +18,17 @@ _NAME_MAX = 15
 
 
 class Attaching:
-    def __init__(self, state: State, bridges: Bridges, publishing: Publishing, run: Path, settings: Settings) -> None:
-        self._state, self._bridges, self._publishing, self._run = state, bridges, publishing, run
+    def __init__(
+        self,
+        state: State,
+        bridges: Bridges,
+        filtering: Filtering,
+        publishing: Publishing,
+        run: Path,
+        settings: Settings,
+    ) -> None:
+        self._state, self._bridges, self._filtering, self._publishing = state, bridges, filtering, publishing
+        self._run = run
         self._names = links.Names(settings.instance)
 
     async def make_netns(self, pod: str) -> str:
@@ -38,6 +48,7 @@ class Attaching:
         """:param wanted: with what is left open empty"""
         network = self._state.find(wanted.network)
         await asyncio.to_thread(_check_namespace, path)
+        await self._filtering.look()
         record = self._state.pods.get(pod)
         item = record.attachment(wanted.network) if record is not None else None
         if item is not None:
@@ -139,9 +150,10 @@ def _check_namespace(path: str) -> None:
 
 def _check_same(pod: str, item: Attachment, wanted: Attachment) -> None:
     """:raise ConflictError: what the pod has in the network is not what is asked for"""
-    has = {text.split("/")[0] for text in item.addresses}
-    asked = {text.split("/")[0] for text in wanted.addresses}
-    if wanted.name not in ("", item.name) or not asked <= has or wanted.mac.lower() not in ("", item.mac):
+    has = {addresses.address(text) for text in addresses_of([item])}
+    asked = {addresses.address(text) for text in addresses_of([wanted])}
+    mac = addresses.mac(wanted.mac) if wanted.mac else item.mac
+    if wanted.name not in ("", item.name) or not asked <= has or mac != item.mac:
         shown = ", ".join(item.addresses)
         raise ConflictError(f"pod {pod} is in network {item.network} already, as {item.name} with {shown}")
 

@@ -17,7 +17,8 @@ _DOCKER = "DOCKER-USER"
 def settle(mark: int, *, allow_in_docker: bool) -> tuple[str, ...]:
     """What still stops forwarded packets, as sentences for the user. With ``allow_in_docker`` Docker does no longer."""
     found = []
-    commands = [_NFT[family] for family, table, _ in rules.dropping_chains() if table == "filter" and family in _NFT]
+    chains = rules.dropping_chains()
+    commands = [_NFT[family] for family, table, _ in chains if table == "filter" and family in _NFT]
     for program in (*commands, *_legacy_dropping()):
         if allow_in_docker and _allow(program, mark):
             continue
@@ -25,7 +26,7 @@ def settle(mark: int, *, allow_in_docker: bool) -> tuple[str, ...]:
             f"the chain FORWARD of {program} drops what no rule accepts; pods have no connections to the outside until: "
             f"{program} -I {_place(program)} {' '.join(_rule(mark))}"
         )
-    for family, table, chain in rules.dropping_chains():
+    for family, table, chain in chains:
         if not (table == "filter" and family in _NFT):
             found.append(
                 f"the chain {chain} of nftables' table {family} {table} drops what no rule accepts; pods have no connections to the outside "

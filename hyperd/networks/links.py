@@ -79,25 +79,28 @@ def _index(kernel: Any, name: str) -> int:
     return int(found[0]) if found else 0
 
 
-def _note(instance: str, network: str) -> str:
-    """What a bridge's alias says: whose it is."""
-    return f"{instance}: network {network}"
+def _bridge_mac(instance: str, network: str) -> str:
+    """By which we know a bridge as ours: it has it from the moment it is made."""
+    return "02:" + hashlib.sha256(f"{instance}\0{network}".encode()).digest()[:5].hex(":")
+
+
+def _is_ours(kernel: Any, index: int, instance: str, network: str) -> bool:
+    return bool(kernel.get_links(index)[0].get_attr("IFLA_ADDRESS") == _bridge_mac(instance, network))
 
 
 def ensure_bridge(network: Network, instance: str) -> None:
     """The bridge, up, with the gateways' addresses. :raise ConflictError: there is one of this name that is not ours"""
-    note = _note(instance, network.name)
     with _netlink(f"make the bridge {network.bridge}") as kernel:
         index = _index(kernel, network.bridge)
-        if index and kernel.get_links(index)[0].get_attr("IFLA_IFALIAS") != note:
+        if index and not _is_ours(kernel, index, instance, network.name):
             raise ConflictError(
-                f"bridge {network.bridge}: there is such a link, which is not ours", hint="name another bridge"
+                f"bridge {network.bridge}: there is such a link, which is not ours", hint="name another"
             )
         if not index:
-            raw = hashlib.sha256(f"{instance}\0{network.name}".encode()).digest()[:5]
-            kernel.link("add", ifname=network.bridge, kind="bridge", address="02:" + raw.hex(":"), br_stp_state=0)
+            mac = _bridge_mac(instance, network.name)
+            kernel.link("add", ifname=network.bridge, kind="bridge", address=mac, br_stp_state=0)
             index = _index(kernel, network.bridge)
-        kernel.link("set", index=index, ifalias=note, mtu=network.mtu, state="up")
+        kernel.link("set", index=index, ifalias=f"{instance}: network {network.name}", mtu=network.mtu, state="up")
         for gateway, subnet in zip(network.gateways, network.subnets, strict=True):
             _ensure_address(kernel, index, f"{gateway}/{subnet.split('/')[1]}")
 
@@ -113,7 +116,7 @@ def remove_bridge(name: str, network: str, instance: str) -> None:
     """Nothing there, or one that is not ours, is fine."""
     with _netlink(f"remove the bridge {name}") as kernel:
         index = _index(kernel, name)
-        if index and kernel.get_links(index)[0].get_attr("IFLA_IFALIAS") == _note(instance, network):
+        if index and _is_ours(kernel, index, instance, network):
             kernel.link("del", index=index)
 
 
@@ -121,12 +124,11 @@ def remove(names: Iterable[str]) -> None:
     """Links of ours, with their other ends. Those that are not there are fine."""
     with _netlink("remove links") as kernel:
         for name in names:
-            with contextlib.suppress(KeyError):
-                if index := _index(kernel, name):
-                    _gone_is_fine(kernel, index)
+            if index := _index(kernel, name):
+                _delete(kernel, index)
 
 
-def _gone_is_fine(kernel: Any, index: int) -> None:
+def _delete(kernel: Any, index: int) -> None:
     """The end of a namespace takes its links away at its own time."""
     from pyroute2.netlink.exceptions import NetlinkError
 
@@ -147,28 +149,38 @@ def existing(names: Names) -> set[str]:
 def ensure_pair(pod: str, path: str, network: Network, item: Attachment) -> bool:
     """The pair of links from the bridge into the namespace at ``path``, configured at both ends; true if it had to be made.
 
+    The note at our end comes last: a pair without it was cut off half-way, and is made anew.
+
     :raise ConflictError: the namespace has a link of this name
     """
     what = f"connect pod {pod} to network {network.name}"
+    note = f"pod {pod}, network {network.name}"
     with _netlink(what) as kernel:
-        master = _index(kernel, network.bridge)
         index = _index(kernel, item.link)
+        if index and kernel.get_links(index)[0].get_attr("IFLA_IFALIAS") != note:
+            kernel.link("del", index=index)
+            index = 0
         made = not index
         if made:
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                peer = {"ifname": item.name, "address": item.mac, "mtu": item.mtu, "net_ns_fd": fd}
-                kernel.link("add", ifname=item.link, kind="veth", mtu=item.mtu, peer=peer)
-            finally:
-                os.close(fd)
-            index = _index(kernel, item.link)
-        kernel.link("set", index=index, master=master, state="up", ifalias=f"pod {pod}, network {network.name}")
+            index = _make_pair(kernel, path, item)
+            netns.inside(path, lambda: _configure(item, what))
+        kernel.link("set", index=index, master=_index(kernel, network.bridge), state="up")
         # Where br_netfilter is on, a pod that asks for its own published port is sent back by the bridge itself.
         kernel.brport("set", index=index, mode=1)
         _limit(kernel, index, item)
-    if made:
-        netns.inside(path, lambda: _configure(item, what))
+        kernel.link("set", index=index, ifalias=note)
     return made
+
+
+def _make_pair(kernel: Any, path: str, item: Attachment) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        peer = {"ifname": item.name, "address": item.mac, "mtu": item.mtu, "net_ns_fd": fd}
+        near = "fe:" + hashlib.sha256(item.link.encode()).digest()[:5].hex(":")
+        kernel.link("add", ifname=item.link, kind="veth", mtu=item.mtu, address=near, peer=peer)
+    finally:
+        os.close(fd)
+    return _index(kernel, item.link)
 
 
 def _configure(item: Attachment, what: str) -> None:
@@ -199,7 +211,7 @@ def _limit(kernel: Any, index: int, item: Attachment) -> None:
         device = _index(kernel, name)
     kernel.link("set", index=device, state="up", mtu=item.mtu)
     _bucket(kernel, device, item.egress_bandwidth)
-    with contextlib.suppress(Exception):  # there is none yet
+    if any(queue["index"] == index and queue.get_attr("TCA_KIND") == "ingress" for queue in kernel.get_qdiscs()):
         kernel.tc("del", "ingress", index)
     kernel.tc("add", "ingress", index)
     redirect = {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": device}

@@ -1,6 +1,7 @@
 """Networks and what is attached to them: the one door to this package."""
 
 import asyncio
+import logging
 from collections.abc import Collection, Coroutine, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ from .records import Attachment, Network, NetworkSpec, PortMap, Restored, Settin
 from .state import State
 from .store import check_pod
 
+_log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
@@ -33,7 +35,7 @@ class Networks:
         self._filtering = Filtering(self._state, self.settings)
         self._bridges = Bridges(self._state, self._filtering, self.settings)
         self._publishing = Publishing(self._state, self._filtering)
-        self._attaching = Attaching(self._state, self._bridges, self._publishing, run, self.settings)
+        self._attaching = Attaching(self._state, self._bridges, self._filtering, self._publishing, run, self.settings)
         self._lock = asyncio.Lock()
 
     # Looks
@@ -164,6 +166,8 @@ class Networks:
         warnings = await self._bridges.ensure_all()
         remade, failures = await self._attaching.ensure_all()
         warnings += [*failures, *await self._publishing.hold_all()]
+        for text in warnings:
+            _log.warning("%s", text)
         return Restored(removed, tuple(remade), (*warnings, *await self._check()))
 
     async def close(self) -> None:

@@ -1,6 +1,5 @@
 """Network namespaces that pods live in: bind mounts of them, and work inside, in threads that never come out again."""
 
-import contextlib
 import errno
 import os
 import threading
@@ -40,15 +39,16 @@ def make(path: Path) -> None:
 
 def remove(path: Path) -> None:
     """Takes the mount and its file away; the namespace goes with its last process. Nothing there is fine."""
-    with contextlib.suppress(FileNotFoundError):
-        while True:
-            try:
-                linux.umount2(str(path), _MNT_DETACH)
-            except OSError as error:
-                if error.errno == errno.EINVAL:  # not, or no longer, a mount point
-                    break
-                raise
-        path.unlink()
+    while True:
+        try:
+            linux.umount2(str(path), _MNT_DETACH)
+        except OSError as error:
+            if error.errno == errno.EINVAL:  # not, or no longer, a mount point
+                break
+            if error.errno == errno.ENOENT:
+                return
+            raise HyperError(f"cannot remove the network namespace {path}: {error.strerror}") from error
+    path.unlink(missing_ok=True)
 
 
 def alive(path: str) -> bool:

@@ -79,6 +79,13 @@ def test_what_a_vandal_did_is_undone(world: World) -> None:
             await world.run("", "ip", "link", "delete", "innocent")
             assert await picture(world) == before
             assert (await world.ask(world.outside, HOST, 8080)).startswith("web ")
+            await world.run("", "ip", "link", "set", "hyper0", "alias", "")
+            # As if it was cut off before the pod's end was configured.
+            await world.run("", "ip", "link", "set", link, "alias", "")
+            await world.run("web", "ip", "address", "flush", "dev", "eth0")
+            assert (await networks.restore({"web"})).remade == (("web", "eth0"),)
+            assert await picture(world) == before
+            assert (await world.ask(world.outside, HOST, 8080)).startswith("web ")
             await world.run("", "ip", "link", "delete", link)
             assert (await networks.restore({"web"})).remade == (("web", "eth0"),)
             assert (await world.ask(world.outside, HOST, 8080)).startswith("web ")

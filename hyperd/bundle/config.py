@@ -7,13 +7,14 @@ from typing import Any
 from hyperd.bundle.capabilities import capabilities_of
 from hyperd.bundle.files import injected
 from hyperd.bundle.mounts import mounts_of
+from hyperd.bundle.parts import part_of
 from hyperd.bundle.process import process_of
 from hyperd.bundle.records import Bundle, ImageView, Place, Source
 from hyperd.bundle.seccomp import default_profile
 from hyperd.bundle.size import cpus_of, memory_of
 from hyperd.bundle.texts import hostname_of
-from hyperd.manifests.signals import name_of
-from hyperd.spec import Container, Pod, Resources
+from hyperd.signals import name_of
+from hyperd.spec import Container, EmptyDir, Named, Pod, Resources
 from runv import OCI_VERSION
 from runv.spec.annotations import INFRA, LAYERS, MEMORY_MIB, POD_CPU_PERIOD, POD_CPU_QUOTA, POD_MEMORY, UPPER, VCPUS
 from runv.spec.default import default_config
@@ -52,11 +53,12 @@ def container(
     upper: str = "",
     anonymous: Mapping[str, Source] | None = None,
     read: Callable[[str], bytes],
+    part: Callable[[str, str], str] = part_of,
 ) -> Bundle:
     """A container that joins its pod's machine.
 
     ``sources``: where the pod's volumes are. ``upper``: the disk of what the container writes. ``anonymous``: places of the image's own volumes.
-    ``read``: the content of a file of the host, for files that are put in.
+    ``read``: the content of a file of the host, for files that are put in. ``part``: the path of a part of a folder, for mounts with a sub_path.
 
     :raise InvalidError: no command, an unknown user, a volume without source, ...
     """
@@ -66,7 +68,7 @@ def container(
         "ociVersion": OCI_VERSION,
         "process": process_of(pod, own, image, place),
         "root": {"path": "rootfs", "readonly": own.security.read_only_root},
-        "mounts": mounts_of(pod, own, sources, anonymous or {}, files),
+        "mounts": mounts_of(pod, own, sources, anonymous or {}, files, part),
         "annotations": _annotations(pod, own, image, place, upper),
         "linux": {
             "namespaces": _namespaces(pod, place),
@@ -76,6 +78,12 @@ def container(
         },
     }
     return Bundle(config, tuple(file for _, file in files))
+
+
+def root_of(pod: Pod, source: EmptyDir | Named) -> tuple[int, int]:
+    """Mode and group that the root of a new volume has: everybody may write to an emptyDir, the pod's group to all that is the pod's."""
+    mode = 0o777 if isinstance(source, EmptyDir) else 0o755
+    return (mode | 0o2070, pod.fs_group) if pod.fs_group is not None else (mode, 0)
 
 
 def stop_signal(own: Container, image: ImageView) -> str:

@@ -1,7 +1,7 @@
 """The mounts of a container: Docker's own, the pod's volumes, and small files; parents before what lies in them."""
 
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from hyperd.bundle.records import Disk, Folder, HostFile, Memory, Source
@@ -10,6 +10,7 @@ from hyperd.spec import Container, Mount, Pod
 from runv.spec.default import default_config
 
 Json = dict[str, Any]
+Part = Callable[[str, str], str]
 
 _PROPAGATION = {"": "rprivate", "none": "rprivate", "host-to-container": "rslave"}
 
@@ -20,6 +21,7 @@ def mounts_of(
     sources: Mapping[str, Source],
     anonymous: Mapping[str, Source],
     files: Iterable[tuple[str, HostFile]],
+    part: Part,
 ) -> list[Json]:
     """``mounts`` of config.json. What is said later about a place goes before what was said earlier: the default, the image's volumes, the pod's, files.
 
@@ -27,12 +29,12 @@ def mounts_of(
     """
     found: dict[str, Json] = {mount["destination"]: mount for mount in _defaults(container.security.privileged)}
     for path, source in anonymous.items():
-        found[posixpath.normpath(path)] = _entry(Mount(volume="", path=path), source)
+        found[posixpath.normpath(path)] = _entry(Mount(volume="", path=path), source, part)
     for index, mount in enumerate(container.mounts):
         at = posixpath.normpath(mount.path)
         if mount.volume not in sources:
             raise InvalidError(f"containers: {container.name}: mounts[{index}].volume: {mount.volume!r} has no source")
-        found[at] = _entry(mount, sources[mount.volume], read_only=_is_read_only(pod, mount))
+        found[at] = _entry(mount, sources[mount.volume], part, read_only=_is_read_only(pod, mount))
     for path, file in files:
         found[path] = _bind(path, file.path, ["bind", "ro", "rprivate"])
     # Sorting keeps the order of what is equally deep.
@@ -56,19 +58,19 @@ def _defaults(privileged: bool) -> list[Json]:
     ]
 
 
-def _entry(mount: Mount, source: Source, *, read_only: bool = False) -> Json:
+def _entry(mount: Mount, source: Source, part: Part, *, read_only: bool = False) -> Json:
     at = posixpath.normpath(mount.path)
     access = "ro" if read_only else "rw"
     if isinstance(source, Folder):
-        path = posixpath.join(source.path, mount.sub_path) if mount.sub_path else source.path
+        path = part(source.path, mount.sub_path) if mount.sub_path else source.path
         return _bind(at, path, ["rbind", access, _PROPAGATION[mount.propagation]])
-    part = [f"x-runv.subpath={mount.sub_path}"] if mount.sub_path else []
+    inner = [f"x-runv.subpath={mount.sub_path}"] if mount.sub_path else []
     if isinstance(source, Disk):
         # What is deleted is given back to the host.
         words = [] if read_only else ["discard"]
         fill = ["x-runv.copyup"] if source.populate and not mount.sub_path else []
-        return {"destination": at, "type": source.fstype, "source": source.path, "options": [access, *words, *fill, *part]}
-    return {"destination": at, "type": "tmpfs", "source": "tmpfs", "options": [access, *_memory(source), *part]}
+        return {"destination": at, "type": source.fstype, "source": source.path, "options": [access, *words, *fill, *inner]}
+    return {"destination": at, "type": "tmpfs", "source": "tmpfs", "options": [access, *_memory(source), *inner]}
 
 
 def _memory(source: Memory) -> list[str]:

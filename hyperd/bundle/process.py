@@ -9,7 +9,7 @@ from hyperd.bundle.records import ImageView, Place
 from hyperd.bundle.texts import hostname_of
 from hyperd.bundle.users import User, find_user
 from hyperd.errors import InvalidError
-from hyperd.manifests.expansion import expand
+from hyperd.expansion import expand
 from hyperd.spec import Container, Late, Pod, Security, Ulimit
 
 Json = dict[str, Any]

@@ -7,13 +7,13 @@ import math
 import re
 from collections.abc import Iterator
 
-from hyperd import spec
+from hyperd import signals, spec
 from hyperd.errors import InvalidError
-from hyperd.manifests import names, signals
+from hyperd.manifests import names
 from runv.spec.capabilities import CAPABILITIES
 from runv.spec.rules import RLIMITS
 
-_NAME = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9_.]{0,127}")
+_NAME = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9_.]{0,252}")
 _LINK = re.compile(r"[^/:\s]{1,15}")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _MEMORY_LEAST = 4 << 20
@@ -95,7 +95,7 @@ def check_container(found: spec.Container, path: str, volumes: set[str]) -> None
 
 def _name(text: str, path: str) -> None:
     if not _NAME.fullmatch(text):
-        raise InvalidError(f"{path}: {text[:80]!r} is not a name", hint="letters, digits, '_', '-' and '.', at most 128, the first a letter or digit")
+        raise InvalidError(f"{path}: {text[:80]!r} is not a name", hint="letters, digits, '_', '-' and '.', at most 253, the first a letter or digit")
 
 
 def _labels(found: dict[str, str], path: str) -> None:

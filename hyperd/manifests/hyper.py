@@ -6,9 +6,9 @@ from urllib.parse import unquote, urlsplit
 
 from msgspec import field
 
-from hyperd import spec
+from hyperd import signals, spec
 from hyperd.errors import InvalidError
-from hyperd.manifests import names, signals
+from hyperd.manifests import names
 from hyperd.manifests.decode import Record, decode
 from hyperd.manifests.portmap import port_map
 from hyperd.manifests.quantities import whole

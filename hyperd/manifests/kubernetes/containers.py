@@ -4,9 +4,9 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeVar
 
-from hyperd import spec
+from hyperd import signals, spec
 from hyperd.errors import InvalidError
-from hyperd.manifests import names, signals
+from hyperd.manifests import names
 from hyperd.manifests.kubernetes import probes, records, resources
 from hyperd.manifests.kubernetes.environment import Environment, environment
 from hyperd.manifests.kubernetes.scope import Scope

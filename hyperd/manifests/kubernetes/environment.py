@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 from hyperd.errors import InvalidError
+from hyperd.expansion import LENGTH_MAX, expand, quote
 from hyperd.manifests import names
-from hyperd.manifests.expansion import LENGTH_MAX, expand, quote
 from hyperd.manifests.kubernetes import downward, records
 from hyperd.manifests.kubernetes.scope import Scope, one_of
 from hyperd.manifests.kubernetes.store import Data

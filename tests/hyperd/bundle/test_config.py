@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import posixpath
 from pathlib import Path
 
 import pytest
@@ -130,7 +131,7 @@ def test_every_manifest_becomes_bundles(name: str) -> None:
             image = image._replace(passwd=b"root:x:0:0::/root:\n" + image.passwd)
         for own in [*whole.init_containers, *whole.containers]:
             read = (lambda path: b"") if own.files else nothing
-            checked(bundle.container(whole, own, image, PLACE, sources, read=read).config)
+            checked(bundle.container(whole, own, image, PLACE, sources, read=read, part=posixpath.join).config)
 
 
 def test_the_groups_of_a_pods_volumes() -> None:
@@ -141,3 +142,10 @@ def test_the_groups_of_a_pods_volumes() -> None:
 @pytest.mark.parametrize(("name", "expected"), [("web", "web"), ("My_Pod.1", "My-Pod-1"), ("a" * 100, "a" * 63), ("a.", "a")])
 def test_hostnames(name: str, expected: str) -> None:
     assert bundle.hostname_of(spec.Pod(name=name)) == expected
+
+
+def test_the_root_of_a_volume() -> None:
+    assert bundle.root_of(pod(), spec.EmptyDir()) == (0o777, 0)
+    assert bundle.root_of(pod(fs_group=7), spec.EmptyDir()) == (0o2777, 7)
+    assert bundle.root_of(pod(), spec.Named(name="n")) == (0o755, 0)
+    assert bundle.root_of(pod(fs_group=7), spec.Named(name="n")) == (0o2775, 7)

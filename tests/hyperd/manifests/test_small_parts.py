@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from hyperd import signals
 from hyperd.errors import InvalidError
-from hyperd.manifests import names, signals
-from hyperd.manifests.expansion import LENGTH_MAX, expand, quote
+from hyperd.expansion import LENGTH_MAX, expand, quote
+from hyperd.manifests import names
 from hyperd.manifests.portmap import port_map
 from hyperd.manifests.quantities import Quantity, cores, milli, whole
 

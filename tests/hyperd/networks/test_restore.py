@@ -21,7 +21,7 @@ async def picture(world: World) -> str:
         " ".join([str(link[key]) for key in ("ifname", "mtu", "operstate", "address") if key in link] + [link.get("master", ""), link.get("ifalias", "")])
         for link in links(world)
     ]  # fmt: skip
-    addresses = await world.run("", "sh", "-c", "ip -br address | awk '{ print $1, $3, $4 }' | sort")
+    addresses = await world.run("", "sh", "-c", "ip -br address | sed 's,@[^ ]*,,' | awk '{ print $1, $3, $4 }' | sort")
     rules = await world.run("", "nft", "list", "ruleset")
     return "\n".join(
         [*sorted(shown), addresses, rules, *sorted(path.name for path in (world.root / "netns").iterdir())]

@@ -4,6 +4,7 @@ Credentials are sent to the registry's own host, and to the service that it name
 """
 
 import asyncio
+import base64
 import contextlib
 import json
 import logging
@@ -323,7 +324,7 @@ class Client:
 
 
 def _basic(credentials: Credentials) -> str:
-    return aiohttp.BasicAuth(credentials.username, credentials.password, encoding="utf-8").encode()
+    return "Basic " + base64.b64encode(f"{credentials.username}:{credentials.password}".encode()).decode()
 
 
 def _retry_after(response: aiohttp.ClientResponse) -> float:

@@ -49,7 +49,7 @@ def choose(index: Index, wanted: Platform) -> Descriptor:
     )
     if not ranked:
         offered = sorted(
-            {str(each.platform) for each in index.manifests if each.platform and each.platform.os != "unknown"}
+            {str(each.platform) for each in index.manifests if each.platform and not _is_attestation(each)}
         )
         raise MissingError(
             f"the image is not made for {wanted}", hint=f"it is for {', '.join(offered)}" if offered else ""
@@ -60,7 +60,7 @@ def choose(index: Index, wanted: Platform) -> Descriptor:
 def _rank(entry: Descriptor, wanted: Platform) -> int | None:
     """0 is best; None does not fit."""
     offered = entry.platform
-    if entry.annotations and "vnd.docker.reference.type" in entry.annotations:
+    if _is_attestation(entry):
         return None
     if offered is None or not offered.architecture:
         return 100
@@ -71,3 +71,10 @@ def _rank(entry: Descriptor, wanted: Platform) -> int | None:
         return 0 if variant == wanted.variant else 1 if not variant else None
     order = _VARIANTS.get(wanted.architecture, ("",))
     return order.index(variant) if variant in order else None
+
+
+def _is_attestation(entry: Descriptor) -> bool:
+    """BuildKit puts what it says about images among them."""
+    return bool(entry.annotations and "vnd.docker.reference.type" in entry.annotations) or (
+        entry.platform is not None and entry.platform.os == "unknown"
+    )

@@ -7,7 +7,8 @@ import click
 
 from hyperctl import auth
 from hyperctl.app import App, command, pass_app
-from hyperctl.errors import CtlError
+from hyperctl.client import path
+from hyperctl.errors import ApiError, CtlError
 from hyperctl.output import out
 
 
@@ -18,7 +19,10 @@ from hyperctl.output import out
 @click.argument("registry", default="docker.io")
 @pass_app
 def login(app: App, registry: str, username: str | None, password: str | None, password_stdin: bool) -> None:
-    """Check a name and a password with a registry and keep them where Docker does."""
+    """Check a name and a password with a registry and keep them where Docker does.
+
+    The daemon keeps them as well, for the images that it gets when nobody is there to ask.
+    """
     if password_stdin:
         if password or not username:
             raise click.UsageError("--password-stdin goes with -u and without -p", click.get_current_context())
@@ -36,6 +40,11 @@ def login(app: App, registry: str, username: str | None, password: str | None, p
 @click.argument("registry", default="docker.io")
 @pass_app
 def logout(app: App, registry: str) -> None:
-    """Forget the password of a registry."""
+    """Forget the password of a registry, here and in the daemon."""
     known = auth.forget(registry, auth.config_path(dict(os.environ)))
+    try:
+        app.client.delete(path("auth", registry))
+    except ApiError as error:
+        if error.status != 404:
+            raise
     out(f"logged out of {registry}" if known else f"{registry}: not logged in")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -42,8 +43,10 @@ def refusal(code: int, kind: str, message: str, **more: Any) -> Status:
 class Fake:
     """``answers`` by ``"GET /pods"``: a value, Lines, bytes, a Status, or a function of Asked that gives one; ``streams`` by path."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tls: ssl.SSLContext | None = None) -> None:
         self.socket = str(folder / "hyperd.sock")
+        self.port = 0
+        self._tls = tls
         self.answers: dict[str, Answer] = {}
         self.streams: dict[str, Stream] = {}
         self.asked: list[Asked] = []
@@ -84,6 +87,10 @@ class Fake:
         self._runner = web.AppRunner(app, shutdown_timeout=0.1)
         await self._runner.setup()
         await web.UnixSite(self._runner, self.socket).start()
+        if self._tls is not None:
+            for address in ("127.0.0.1", "127.0.0.2"):
+                await web.TCPSite(self._runner, address, self.port, ssl_context=self._tls).start()
+                self.port = self._runner.addresses[1][1]
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path = request.raw_path.partition("?")[0].removeprefix("/v1")

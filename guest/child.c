@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "affinity.h"
+#include "archive.h"
 #include "cleanup.h"
 #include "container.h"
 #include "hooks.h"
@@ -36,6 +37,7 @@ struct child {
 	struct program program;
 	struct seccomp_program seccomp;
 	bool pauses; /* instead of a program */
+	struct archive archive; /* likewise */
 };
 
 _Noreturn void child_fail(int sync, const struct error *error)
@@ -87,14 +89,14 @@ static void await(int sync, char expected)
  */
 static void close_others(const struct spawn *spawn)
 {
-	int keep[5] = { spawn->sync, spawn->stdio[0], spawn->stdio[1], spawn->stdio[2], spawn->proc_fd };
+	int keep[] = { spawn->sync, spawn->stdio[0], spawn->stdio[1], spawn->stdio[2], spawn->proc_fd, spawn->upper_fd };
 	/* The first three are replaced by the program's, and must not be free before: nothing else may get their numbers. */
 	unsigned int next = 3;
 
 	for (;;) {
 		int lowest = -1;
 
-		for (size_t i = 0; i < 5; i++) {
+		for (size_t i = 0; i < sizeof(keep) / sizeof(keep[0]); i++) {
 			if (keep[i] >= 0 && (unsigned int)keep[i] >= next && (lowest < 0 || keep[i] < lowest))
 				lowest = keep[i];
 		}
@@ -226,14 +228,14 @@ static int enter_cwd(const struct child *child, bool last, struct error *error)
 }
 
 /*
- * After this only the standard streams, the socket to PID 1 and the terminal's master are open. Above all no directory of the guest is, by which
- * a path below /proc/self/fd could lead out of the container.
+ * After this only the standard streams, the socket to PID 1, the terminal's master and what an archive is to be of are open. Above all no directory of
+ * the guest is, by which a path below /proc/self/fd could lead a program out of the container.
  */
 static int close_rest(struct child *child, struct error *error)
 {
-	int *kept[2] = { &child->spawn->sync, &child->tty_master };
+	int *kept[3] = { &child->spawn->sync, &child->tty_master, &child->spawn->upper_fd };
 
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		if (*kept[i] < 0)
 			continue;
 		*kept[i] = fcntl(*kept[i], F_DUPFD_CLOEXEC, 16);
@@ -241,12 +243,12 @@ static int close_rest(struct child *child, struct error *error)
 			return error_sys(error, errno, "cannot move a descriptor");
 	}
 	close_range(3, 15, 0);
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		if (*kept[i] >= 0 && dup3(*kept[i], 3 + i, O_CLOEXEC) < 0)
 			return error_sys(error, errno, "cannot move a descriptor");
 		*kept[i] = *kept[i] >= 0 ? 3 + i : -1;
 	}
-	close_range(5, ~0U, 0);
+	close_range(6, ~0U, 0);
 	child->proc_fd = child->tty_slave = -1;
 	return 0;
 }
@@ -257,7 +259,7 @@ static int prepare(struct child *child, struct error *error)
 	int cwd;
 
 	/* A further process of such a container would have a program, which is not there. */
-	if (spawn->oci && opt_bool(&child->oci, "pause", &child->pauses, error) < 0)
+	if (spawn->oci ? opt_bool(&child->oci, "pause", &child->pauses, error) < 0 : archive_parse(spawn->process, &child->archive, error) < 0)
 		return -1;
 	if (opt_object(&child->oci, "linux", &child->linux_node, error) < 0 || identity_parse(spawn->process, &child->identity, error) < 0 ||
 	    enter_container(child, error) < 0 || set_stdio(child, error) < 0 || set_profile(child, error) < 0 ||
@@ -271,7 +273,7 @@ static int prepare(struct child *child, struct error *error)
 		return -1;
 	if (cwd > 0 && enter_cwd(child, true, error) < 0)
 		return -1;
-	return child->pauses ? 0 : program_lookup(&child->program, error);
+	return child->pauses || child->archive.kind != ARCHIVE_NONE ? 0 : program_lookup(&child->program, error);
 }
 
 static int run(struct child *child, struct error *error)
@@ -284,6 +286,10 @@ static int run(struct child *child, struct error *error)
 		return -1;
 	/* Before the filter, which may refuse it */
 	(void)!send(child->spawn->sync, &word, 1, MSG_NOSIGNAL);
+	if (child->archive.kind != ARCHIVE_NONE) {
+		close(child->spawn->sync);
+		archive_main(&child->archive, &child->oci, child->spawn->upper_fd);
+	}
 	if (identity_unseal(&child->identity, error) < 0 || seccomp_install(&child->seccomp, error) < 0 ||
 	    identity_seal(&child->identity, error) < 0)
 		return -1;

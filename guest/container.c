@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "archive.h"
 #include "cgroup.h"
 #include "cleanup.h"
 #include "conn.h"
@@ -229,7 +230,7 @@ int container_filter_devices(struct container *container, struct error *error)
 
 static int start_init(struct container *container, const struct node *oci, const struct node *spec, struct reply *reply, struct error *error)
 {
-	struct spawn spawn = { .container = container, .oci = oci, .process = spec };
+	struct spawn spawn = { .container = container, .oci = oci, .process = spec, .upper_fd = -1 };
 	struct node linux_node;
 	int result = -1;
 
@@ -302,18 +303,21 @@ static int plan_entry(struct container *container, pid_t init, struct spawn *spa
 
 static int start_exec(struct container *container, const char *id, const struct node *args, struct reply *reply, struct error *error)
 {
-	struct spawn spawn = { .container = container, .cgroup_fd = -1 };
+	struct spawn spawn = { .container = container, .cgroup_fd = -1, .upper_fd = -1 };
 	struct process *init = container_init(container);
+	struct node oci = { .json = container->oci, .name = "oci" }, spec;
+	struct archive archive;
 	const char *below = "";
-	struct node spec;
 	int result = -1;
 
-	if (get_object(args, "spec", &spec, error) < 0 || opt_bool(&spec, "terminal", &spawn.terminal, error) < 0 ||
+	if (get_object(args, "spec", &spec, error) < 0 || archive_parse(&spec, &archive, error) < 0 || opt_bool(&spec, "terminal", &spawn.terminal, error) < 0 ||
 	    opt_str(args, "cgroup", &below, error) < 0)
 		return -1;
 	if (container->dying || !init || init->state == PROCESS_PREPARING || init->state == PROCESS_EXITED)
 		return error_set(error, KIND_STATE, "container \"%s\" is not running", container->id);
 	spawn.process = &spec;
+	if (archive.kind == ARCHIVE_DIFF && (spawn.upper_fd = archive_open_upper(&oci, error)) < 0)
+		return -1;
 	spawn.cgroup_fd = *below ? cgroup_open_below(container->cgroup_fd, below, error) :
 				   cgroup_open_for_exec(container->cgroup_fd, container->id, init->pid, error);
 	if (spawn.cgroup_fd >= 0 && plan_entry(container, init->pid, &spawn, error) == 0)
@@ -321,6 +325,7 @@ static int start_exec(struct container *container, const char *id, const struct 
 	for (size_t i = 0; i < spawn.join_count; i++)
 		close(spawn.join_fd[i]);
 	cleanup_closep(&spawn.cgroup_fd);
+	cleanup_closep(&spawn.upper_fd);
 	return result;
 }
 

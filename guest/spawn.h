@@ -43,6 +43,7 @@ struct spawn {
 	size_t join_count;
 	int cgroup_fd;
 	int proc_fd; /* the guest's /proc, for a child that begins elsewhere; -1: it can open it itself */
+	int upper_fd; /* for an archive of what the container has changed; or -1 */
 	bool in_cgroup; /* the clone has put the child there */
 
 	/* Set by process_spawn */

@@ -10,7 +10,8 @@ FUZZ_mux    := mux mux_channel wire loop
 FUZZ_packets := packets wire loop
 FUZZ_clients := monitor_clients wire loop
 FUZZ_log    := monitor_log monitor_text
-FUZZ        := frames oci mux packets clients log
+FUZZ_tar    := tar
+FUZZ        := frames oci mux packets clients log tar
 
 fuzz: $(addprefix $(O)/fuzz-,$(FUZZ))
 

@@ -215,6 +215,15 @@ def _exec(parsed: Parsed, log: Log) -> int:
     return status
 
 
+def _archive(parsed: Parsed, log: Log) -> int:
+    from runv import settings
+    from runv.sandbox import archive
+
+    action, name, *path = parsed.arguments
+    check_id(name)
+    return archive.run(Container(_root(parsed), name), archive.check(action, *path), settings.load())
+
+
 def _spec(parsed: Parsed, log: Log) -> int:
     import json
 
@@ -293,6 +302,7 @@ _COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
     "kill": _kill,
     "delete": _delete,
     "exec": _exec,
+    "archive": _archive,
     "pause": _pause,
     "resume": _resume,
     "update": _update,

@@ -92,6 +92,9 @@ COMMANDS = (
     Command("ps", "show the processes of a container", "CONTAINER", 1, -1, (_FORMAT,), rest=True, details="The table shows the guest's processes; `--format json` the host's process ids that stand for them. Arguments after CONTAINER, meant for the host's ps, are accepted and not used."),
     Command("spec", "write a config.json to start from", "", 0, 0, (_BUNDLE, Flag("rootless", "switch", "accepted for runc's callers"))),
     Command("features", "show what this runtime can do, as JSON", "", 0, 0),
+    Command("archive", "copy files into and out of a container as a tar archive", "get|put|diff CONTAINER [PATH]", 2, 3,
+            details="get writes the file or directory at PATH, put extracts standard input in the directory PATH, and diff writes all that the container has "
+                    "changed, as a layer of an image. It needs nothing in the container. It ends with status 2 where PATH is not there."),
     Command("interface", "show and change the network cards of a running sandbox", "list|add|rm|update CONTAINER [INTERFACE]", 2, 3, (
         Flag("host-device", "text", "with add: a device of the host's that becomes INTERFACE, or a bridge that a new one is connected to"),
         Flag("address", "list", "with add and update: an address to have, as 10.0.0.2/24"), Flag("remove-address", "list", "with update: an address to lose"),

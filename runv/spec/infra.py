@@ -3,15 +3,16 @@
 import msgspec
 
 from runv.errors import ConfigError
-from runv.spec.annotations import INFRA
+from runv.spec.annotations import INFRA, LAYERS
 from runv.spec.config import Document, Mount, Process, Raw
 
 # Of the program it needs neither a file nor any power.
 _PROCESS: Raw = {"args": ["pause"], "cwd": "/", "noNewPrivileges": True, "capabilities": {}}
+_DEV: Raw = {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "mode=755", "size=64k"]}
 
 
 def settle_infra(document: Document) -> Document:
-    """``document`` as it is, or, for an infra container, without what such a one does not have: its program, root file system and mounts.
+    """``document`` as it is, or, for an infra container, without what such a one does not have: its program and mounts.
 
     :raise ConfigError: the annotation is neither "true" nor "false"
     """
@@ -22,7 +23,8 @@ def settle_infra(document: Document) -> Document:
         return document
     given = document.raw.get("process") or {}
     process = _PROCESS | {"oomScoreAdj": given.get("oomScoreAdj", 0)}
-    mounts: list[Mount] = []
+    # With layers it has a root that somebody wants to look at: the devices that every container has are not to be in it.
+    mounts = [_DEV] if LAYERS in (document.config.annotations or {}) else []
     linux = {key: value for key, value in (document.raw.get("linux") or {}).items() if key not in ("seccomp", "maskedPaths", "readonlyPaths")}
-    config = msgspec.structs.replace(document.config, process=msgspec.convert(process, Process), mounts=mounts)
-    return Document(config, document.raw | {"process": process, "mounts": [], "linux": linux})
+    config = msgspec.structs.replace(document.config, process=msgspec.convert(process, Process), mounts=msgspec.convert(mounts, list[Mount]))
+    return Document(config, document.raw | {"process": process, "mounts": mounts, "linux": linux})

@@ -106,17 +106,16 @@ def _plan_root(container: str, bundle: str, config: "Config") -> tuple[str, dict
     """Where the root is on the host, what the guest is told of it, and what it takes."""
     annotations = config.annotations or {}
     layered = read_layers(annotations)
-    if is_infra(annotations):
+    if is_infra(annotations) and layered is None:
         return "", {"path": _NOWHERE, "type": "tmpfs", "options": ["size=64k", "mode=755"], "readonly": True}, [], []
-    assert config.root is not None
-    rootfs = os.path.realpath(os.path.join(bundle, config.root.path))
-    root: dict[str, Any] = {"readonly": config.root.readonly}
+    rootfs = os.path.realpath(os.path.join(bundle, config.root.path)) if config.root else ""
+    root: dict[str, Any] = {"readonly": config.root is not None and config.root.readonly}
     if layered is not None:
         root["layers"] = [layer.serial for layer in layered.layers]
         root |= {"upper": layered.upper.serial} if layered.upper else {}
         return rootfs, root, [], list(layered.disks)
     if _is_disk(rootfs):
-        disk = wish(rootfs, read_only=config.root.readonly)
+        disk = wish(rootfs, read_only=root["readonly"])
         return rootfs, root | {"disk": disk.serial, "type": annotations.get(ROOTFS_FSTYPE, "")}, [], [disk]
     if os.path.isdir(rootfs):
         return rootfs, root | {"path": f"{GUEST_SHARE}/{container}/rootfs"}, [Shared(rootfs, f"{container}/rootfs", True)], []

@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import subprocess
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from .test_hostile import rich_spec
 
 SECRET = "0" * 64
 SECONDS = int(os.environ.get("RUNV_FUZZ_SECONDS", "10"))
-SMALL = {"clients", "log"}  # half the time is enough to get everywhere
+SMALL = {"clients", "log", "tar"}  # half the time is enough to get everywhere
 
 
 def mux_frame(kind: int, channel: int, value: int, payload: bytes = b"") -> bytes:
@@ -94,6 +95,14 @@ def log_seeds() -> Iterator[bytes]:
         yield bytes([first]) + "\xff\u20ac\U0001f600".encode() * 200
 
 
+def tar_seeds() -> Iterator[bytes]:
+    for form in (tarfile.PAX_FORMAT, tarfile.GNU_FORMAT):
+        member = tarfile.TarInfo("folder/" + "n" * 60)
+        member.linkname, member.uid, member.type = "l" * 90, 3_000_000, tarfile.SYMTYPE
+        records = b"30 mtime=1234567890.123456789\n20 SCHILY.xattr.a=b\n12 path=abc\n8 gid=7\n13 size=12345\n"
+        yield member.tobuf(form)[-512:] + records
+
+
 SEEDS = {
     "frames": frame_seeds,
     "oci": oci_seeds,
@@ -101,6 +110,7 @@ SEEDS = {
     "packets": packet_seeds,
     "clients": client_seeds,
     "log": log_seeds,
+    "tar": tar_seeds,
 }
 
 

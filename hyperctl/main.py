@@ -1,5 +1,6 @@
 """The command's entry: the table of commands, each imported when it is called, and the one place that prints an error and exits."""
 
+import io
 import os
 import sys
 from typing import Any, NamedTuple
@@ -138,6 +139,9 @@ def cli(ctx: click.Context, /, **given: Any) -> None:
 
 def main() -> None:
     """Runs the command line and exits."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what the locale has no letter for is no reason to fail
     status = run(sys.argv[1:])
     try:
         sys.stdout.flush()
@@ -166,6 +170,9 @@ def run(argv: list[str]) -> int:
         return 130
     except BrokenPipeError:
         _quiet_stdout()
+        return FAILED
+    except UnicodeEncodeError as error:
+        _complain(f"{os.fsencode(str(error.object))[:100]!r}: it is not UTF-8")
         return FAILED
     except OSError as error:
         _complain(f"{error.filename}: {error.strerror}" if error.filename else str(error.strerror or error))

@@ -140,14 +140,14 @@ class Session:
 
     def _send_input(self, ended: int) -> None:
         keys = terminal.DetachKeys(self._wanted.detach_keys if self._raw else b"")
-        while ended not in (ready := select.select([0, ended], [], [])[0]) or 0 in ready:
-            if ended in ready:
-                return
+        while True:
             try:
+                if ended in select.select([0, ended], [], [])[0]:
+                    return
                 typed = os.read(0, _INPUT)
             except BlockingIOError:
                 continue
-            except OSError:
+            except OSError:  # there is no stdin, or its terminal was hung up
                 typed = b""
             passed, detach = keys.feed(typed)
             if (passed or not typed) and not self._send(bytes([STDIN]) + passed):

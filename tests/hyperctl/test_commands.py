@@ -112,6 +112,13 @@ def test_each_name_is_tried(cli: Cli, fake: Fake) -> None:
     assert fake.requests("DELETE")[-1].query == {"force": "1"}
 
 
+def test_arguments_that_are_not_utf8(cli: Cli, fake: Fake) -> None:
+    for argv in (["inspect", "\udcff"], ["update", "-l", "a=\udcff", "web"]):
+        done = cli(*argv)
+        assert done.status == 1 and "it is not UTF-8" in done.error
+    assert not fake.asked
+
+
 # --- lists ---
 
 

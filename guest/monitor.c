@@ -152,6 +152,16 @@ static const struct clients_ops clients_ops = {
 	.status = on_status,
 };
 
+/* What is of no use without a monitor. Before anybody is told that it has failed, so that the folder says the same. */
+static void leave_folder(struct monitor *monitor)
+{
+	static const char *const ours[] = { "attach.sock", "console.sock", "command.pid", "monitor.pid", ".exit" };
+
+	for (size_t i = 0; monitor->taken && i < sizeof(ours) / sizeof(*ours); i++)
+		unlinkat(FD_FOLDER, ours[i], 0);
+	monitor->taken = false;
+}
+
 /* From the command to the process */
 
 /* NULL, or what failed; *error is -errno then. */
@@ -196,8 +206,10 @@ static void command_done(struct monitor *monitor, int status)
 	const char *failed;
 	int error;
 
+	unlinkat(FD_FOLDER, "command.pid", 0);
 	command_ended(&monitor->command, !worked || monitor->options.terminal || !monitor->options.exec);
 	if (!worked) {
+		leave_folder(monitor);
 		report(monitor, "code", WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), NULL);
 		monitor->done = true;
 		return;
@@ -210,6 +222,8 @@ static void command_done(struct monitor *monitor, int status)
 		close(monitor->console);
 	monitor->console = -1;
 	unlinkat(FD_FOLDER, "console.sock", 0);
+	if (failed != NULL)
+		leave_folder(monitor);
 	report(monitor, failed == NULL ? "pid" : "errno", failed == NULL ? monitor->pid : error, failed);
 	monitor->done = failed != NULL;
 }
@@ -405,20 +419,21 @@ static const char *monitor_start(struct monitor *monitor, int *error)
 		return "cannot write monitor.pid";
 	*error = command_start(&monitor->command, &monitor->loop, options->command, options->terminal, options->input,
 			       options->terminal || !options->exec);
-	return *error < 0 ? "cannot run the command" : NULL;
+	if (*error < 0)
+		return "cannot run the command";
+	/* Without it the command cannot be found by who would end it, but does its work. */
+	(void)folder_write_identity(FD_FOLDER, "command.pid", monitor->command.pid);
+	return NULL;
 }
 
 static void monitor_fini(struct monitor *monitor)
 {
-	static const char *const ours[] = { "attach.sock", "console.sock", "monitor.pid", ".exit" };
-
 	clients_fini(&monitor->clients);
 	stdio_fini(&monitor->stdio);
 	command_fini(&monitor->command);
 	log_close(&monitor->log);
 	loop_fini(&monitor->loop);
-	for (size_t i = 0; monitor->taken && i < sizeof(ours) / sizeof(*ours); i++)
-		unlinkat(FD_FOLDER, ours[i], 0);
+	leave_folder(monitor);
 }
 
 /* In the process that stays. */
@@ -435,6 +450,7 @@ static int monitor_main(struct monitor *monitor, int folder, int status_fd)
 	if (error == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1) == 0)
 		failed = monitor_start(monitor, &error);
 	if (failed != NULL) {
+		leave_folder(monitor);
 		report(monitor, "errno", error, failed);
 		monitor_fini(monitor);
 		return CODE_UNUSED;

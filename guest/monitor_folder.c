@@ -21,7 +21,7 @@ static const char reserved[] = ".exit";
 
 int folder_take(int folder)
 {
-	static const char *const stale[] = { "exit", "pid", "process.pid", "attach.sock", "console.sock", "monitor.pid" };
+	static const char *const stale[] = { "exit", "pid", "process.pid", "command.pid", "attach.sock", "console.sock", "monitor.pid" };
 
 	if (flock(folder, LOCK_EX | LOCK_NB) < 0)
 		return -errno;

@@ -111,22 +111,26 @@ static int fill(const struct mount_options *options, int from, int to, struct er
 }
 
 /* The directory or file in a volume that is to be mounted; a directory is made where nothing is. */
-static int open_subpath(const char *subpath, struct error *error)
+static int open_subpath(int volume, const char *subpath, struct error *error)
 {
-	cleanup_close int volume = open(VOLUME_PLACE, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	int fd = volume >= 0 ? inroot_open(volume, subpath, O_PATH) : -1;
+	int fd = inroot_open(volume, subpath, O_PATH);
 
-	if (fd < 0 && volume >= 0 && errno == ENOENT)
+	if (fd < 0 && errno == ENOENT)
 		return inroot_mkdirs(volume, subpath, error);
 	return fd < 0 ? error_sys(error, errno, "cannot open %s in the volume", subpath) : fd;
 }
 
-static int attach_subpath(struct rootfs *rootfs, const struct request *request, const struct mount_options *rest, struct error *error)
+static int attach_subpath(struct rootfs *rootfs, const struct request *request, const char *volume_path, const struct mount_options *rest,
+			  struct error *error)
 {
-	cleanup_close int part = open_subpath(request->options.subpath, error);
-	cleanup_close int target = -1, tree = -1;
+	unsigned int flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (request->options.recursive ? AT_RECURSIVE : 0);
+	cleanup_close int volume = open(volume_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	cleanup_close int part = -1, target = -1, tree = -1;
 	struct stat st;
 
+	if (volume < 0)
+		return fail(request, errno, error);
+	part = open_subpath(volume, request->options.subpath, error);
 	if (part < 0)
 		return -1;
 	if (fstat(part, &st) < 0)
@@ -134,7 +138,7 @@ static int attach_subpath(struct rootfs *rootfs, const struct request *request, 
 	target = open_target(rootfs, request, S_ISDIR(st.st_mode), error);
 	if (target < 0 || fill(&request->options, target, part, error) < 0)
 		return -1;
-	tree = open_tree(part, "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH);
+	tree = open_tree(part, "", flags);
 	return tree < 0 || set_attr(tree, rest) < 0 || mount_attach(tree, target) < 0 ? fail(request, errno, error) : 0;
 }
 
@@ -151,7 +155,7 @@ static int mount_subpath(struct rootfs *rootfs, const struct request *request, u
 		return fail(request, errno, error);
 	if (result > 0)
 		rest->set |= request->options.set & MOUNT_ATTR_RDONLY;
-	result = attach_subpath(rootfs, request, rest, error);
+	result = attach_subpath(rootfs, request, VOLUME_PLACE, rest, error);
 	umount2(VOLUME_PLACE, MNT_DETACH);
 	return result;
 }
@@ -243,6 +247,8 @@ static int apply_one(struct rootfs *rootfs, struct request *request, struct erro
 		if (request->source[0] != '/')
 			return error_set(error, KIND_INVALID, "the source of a bind mount must be an absolute path of the guest, not \"%s\"",
 					 request->source);
+		if (request->options.subpath)
+			return attach_subpath(rootfs, request, request->source, &request->options, error);
 		return bind_path(rootfs, request, request->source, error);
 	}
 	if (strcmp(type, "cgroup") == 0 || strcmp(type, "cgroup2") == 0)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from runv import linux
 from runv.processes import Identity
 from runv.spec.config import Config
+from runv.storage.words import SUBPATH, value_of
 from runv.vm.namespace import inside
 from runv.vm.qemu import Bind
 
@@ -62,7 +63,8 @@ def _placed(config: Config, sources: dict[str, Bind]) -> Iterator[_Placed]:
     """The bind mounts in their order, taken before anything covers a source."""
     for index, mount in enumerate(config.mounts or []):
         bind = sources.get(str(index))
-        if bind is not None:
+        # Of a part of a folder only the guest knows which it is.
+        if bind is not None and not value_of(mount, SUBPATH):
             tree = linux.open_tree(bind.source, recursive=bind.recursive)
             yield _Placed(tree, mount.destination, os.path.isdir(bind.source), "ro" in (mount.options or []))
 

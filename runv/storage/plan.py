@@ -9,20 +9,16 @@ from runv.errors import ConfigError, reason
 from runv.spec.annotations import ROOTFS_FSTYPE, is_infra
 from runv.storage.images import Wish, merge, wish
 from runv.storage.layers import read_layers
-from runv.storage.memory import SharedMemory, shared_memory
+from runv.storage.memory import SharedMemory, named_memory, shared_memory
+from runv.storage.words import COPY_UP, DISK_TYPES, SUBPATH, check_words, value_of
 
 if TYPE_CHECKING:
     from runv.spec.config import Config, Mount
 
 GUEST_SHARE = "/run/runv/share"
 TAG = "share"
-# Words of a disk's mount: an empty file system is filled with what the image has at its place; what of it is mounted.
-COPY_UP = "x-runv.copyup"
-_SUBPATH, _OWN_WORDS = "x-runv.subpath", "x-runv."
 # Where a root is that the guest makes by itself.
 _NOWHERE = "/none"
-# Types whose source is a disk. Which of them the guest can mount is its kernel's business, and its message.
-_DISK_TYPES = frozenset({"btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "ntfs3", "squashfs", "udf", "vfat", "xfs"})
 
 
 class Shared(NamedTuple):
@@ -75,7 +71,11 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
     for index, mount in enumerate(config.mounts or []):
         entry = dict(raw["mounts"][index])
         mounts.append(entry)
-        _check_words(mount, f"config.json: $.mounts[{index}].options")
+        check_words(mount, f"config.json: $.mounts[{index}].options")
+        if (by_name := named_memory(mount)) is not None:
+            memory.append(by_name.memory)
+            entry |= {"type": "bind", "source": by_name.memory.target, "options": by_name.options}
+            continue
         disk = _disk_of(bundle, mount)
         if disk is not None:
             disks.append(disk)
@@ -94,7 +94,7 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
         name = f"{container}/{index}/{os.path.basename(source) or 'root'}"
         shared.append(Shared(source, name, "rbind" in (mount.options or [])))
         entry["source"] = f"{GUEST_SHARE}/{name}"
-        for inner in sockets.below(source) if os.path.isdir(source) else ():
+        for inner in sockets.below(source) if os.path.isdir(source) and not value_of(mount, SUBPATH) else ():
             # Over the file of the same name that the folder shows.
             where = os.path.join(mount.destination, os.path.relpath(inner.path, source))
             carried.append(Carried(len(mounts), inner))
@@ -161,23 +161,10 @@ def _disk_of(bundle: str, mount: "Mount") -> Wish | None:
     if mount.is_bind:
         path = _source(bundle, mount.source)
         return wish(path, read_only=read_only(mount.options)) if _is_block_device(path) else None
-    if mount.type not in _DISK_TYPES:
+    if mount.type not in DISK_TYPES:
         return None
     fills = COPY_UP in (mount.options or [])
     return wish(os.path.realpath(os.path.join(bundle, mount.source)), read_only=read_only(mount.options) and not fills)
-
-
-def _check_words(mount: "Mount", where: str) -> None:
-    """Option words of our own, which the file system must not see; they are for what is mounted from a disk."""
-    for word in mount.options or []:
-        if not word.startswith(_OWN_WORDS):
-            continue
-        name, _, value = word.partition("=")
-        if word != COPY_UP and not (name == _SUBPATH and value):
-            hint = f"there are {COPY_UP} and {_SUBPATH}=DIRECTORY"
-            raise ConfigError(f"{where}: unknown word {word!r}", hint=hint)
-        if mount.is_bind or mount.type not in _DISK_TYPES:
-            raise ConfigError(f"{where}: {name} is for file systems on disks, not for {mount.type or 'bind'}")
 
 
 def _is_disk(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Pod and image -> OCI bundles: config.json as runv takes it, and the small files that it mounts. Pure but for ``parts``; who calls writes them.
+"""Pod and image -> OCI bundles: config.json as runv takes it, and the small files that it mounts. Pure; who calls writes them.
 
 Each container joins the machine of its pod's infra container, which is a bundle too.
 """

@@ -1,13 +1,13 @@
 """config.json of a pod's containers, and of the infra container that brings its machine."""
 
 import json
+import posixpath
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from hyperd.bundle.capabilities import capabilities_of
 from hyperd.bundle.files import injected
 from hyperd.bundle.mounts import mounts_of
-from hyperd.bundle.parts import part_of
 from hyperd.bundle.process import process_of
 from hyperd.bundle.records import Bundle, ImageView, Place, Source
 from hyperd.bundle.seccomp import default_profile
@@ -53,22 +53,21 @@ def container(
     upper: str = "",
     anonymous: Mapping[str, Source] | None = None,
     read: Callable[[str], bytes],
-    part: Callable[[str, str], str] = part_of,
 ) -> Bundle:
     """A container that joins its pod's machine.
 
     ``sources``: where the pod's volumes are. ``upper``: the disk of what the container writes. ``anonymous``: places of the image's own volumes.
-    ``read``: the content of a file of the host, for files that are put in. ``part``: the path of a part of a folder, for mounts with a sub_path.
+    ``read``: the content of a file of the host, for files that are put in.
 
     :raise InvalidError: no command, an unknown user, a volume without source, ...
     """
-    taken = {mount.path.rstrip("/") for mount in own.mounts}
+    taken = {posixpath.normpath(mount.path) for mount in own.mounts}
     files = list(injected(pod, own, image, place, taken, read))
     config = {
         "ociVersion": OCI_VERSION,
         "process": process_of(pod, own, image, place),
         "root": {"path": "rootfs", "readonly": own.security.read_only_root},
-        "mounts": mounts_of(pod, own, sources, anonymous or {}, files, part),
+        "mounts": mounts_of(pod, own, sources, anonymous or {}, files),
         "annotations": _annotations(pod, own, image, place, upper),
         "linux": {
             "namespaces": _namespaces(pod, place),

@@ -1,16 +1,16 @@
 """The mounts of a container: Docker's own, the pod's volumes, and small files; parents before what lies in them."""
 
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hyperd.bundle.records import Disk, Folder, HostFile, Memory, Source
 from hyperd.errors import InvalidError
 from hyperd.spec import Container, Mount, Pod
 from runv.spec.default import default_config
+from runv.storage.words import COPY_UP, SHARED, SUBPATH
 
 Json = dict[str, Any]
-Part = Callable[[str, str], str]
 
 _PROPAGATION = {"": "rprivate", "none": "rprivate", "host-to-container": "rslave"}
 
@@ -21,7 +21,6 @@ def mounts_of(
     sources: Mapping[str, Source],
     anonymous: Mapping[str, Source],
     files: Iterable[tuple[str, HostFile]],
-    part: Part,
 ) -> list[Json]:
     """``mounts`` of config.json. What is said later about a place goes before what was said earlier: the default, the image's volumes, the pod's, files.
 
@@ -29,12 +28,12 @@ def mounts_of(
     """
     found: dict[str, Json] = {mount["destination"]: mount for mount in _defaults(container.security.privileged)}
     for path, source in anonymous.items():
-        found[posixpath.normpath(path)] = _entry(Mount(volume="", path=path), source, part)
+        found[posixpath.normpath(path)] = _entry(Mount(volume="", path=path), source)
     for index, mount in enumerate(container.mounts):
         at = posixpath.normpath(mount.path)
         if mount.volume not in sources:
             raise InvalidError(f"containers: {container.name}: mounts[{index}].volume: {mount.volume!r} has no source")
-        found[at] = _entry(mount, sources[mount.volume], part, read_only=_is_read_only(pod, mount))
+        found[at] = _entry(mount, sources[mount.volume], read_only=_is_read_only(pod, mount))
     for path, file in files:
         found[path] = _bind(path, file.path, ["bind", "ro", "rprivate"])
     # Sorting keeps the order of what is equally deep.
@@ -48,33 +47,32 @@ def _is_read_only(pod: Pod, mount: Mount) -> bool:
 
 
 def _defaults(privileged: bool) -> list[Json]:
-    """runv's default ones. A privileged container may write to /sys and its cgroups."""
+    """runv's default ones, but /dev/shm is the pod's. A privileged container may write to /sys and its cgroups."""
     mounts: list[Json] = default_config()["mounts"]
-    if not privileged:
-        return mounts
-    return [
-        {**mount, "options": [word for word in mount["options"] if word != "ro"]} if mount["type"] in ("sysfs", "cgroup") else mount
-        for mount in mounts
-    ]
+    for mount in mounts:
+        if mount["destination"] == "/dev/shm":
+            mount["options"].append(f"{SHARED}=shm")
+        elif privileged and mount["type"] in ("sysfs", "cgroup"):
+            mount["options"].remove("ro")
+    return mounts
 
 
-def _entry(mount: Mount, source: Source, part: Part, *, read_only: bool = False) -> Json:
+def _entry(mount: Mount, source: Source, *, read_only: bool = False) -> Json:
     at = posixpath.normpath(mount.path)
     access = "ro" if read_only else "rw"
+    inner = [f"{SUBPATH}={mount.sub_path}"] if mount.sub_path else []
     if isinstance(source, Folder):
-        path = part(source.path, mount.sub_path) if mount.sub_path else source.path
-        return _bind(at, path, ["rbind", access, _PROPAGATION[mount.propagation]])
-    inner = [f"x-runv.subpath={mount.sub_path}"] if mount.sub_path else []
+        return _bind(at, source.path, ["rbind", access, _PROPAGATION[mount.propagation], *inner])
     if isinstance(source, Disk):
         # What is deleted is given back to the host.
         words = [] if read_only else ["discard"]
-        fill = ["x-runv.copyup"] if source.populate and not mount.sub_path else []
+        fill = [COPY_UP] if source.populate and not mount.sub_path else []
         return {"destination": at, "type": source.fstype, "source": source.path, "options": [access, *words, *fill, *inner]}
     return {"destination": at, "type": "tmpfs", "source": "tmpfs", "options": [access, *_memory(source), *inner]}
 
 
 def _memory(source: Memory) -> list[str]:
-    shared = [f"x-runv.shared={source.shared}"] if source.shared else []
+    shared = [f"{SHARED}={source.shared}"] if source.shared else []
     size = [f"size={source.size}"] if source.size else []
     return ["nosuid", "nodev", f"mode={source.mode:o}", *([f"gid={source.gid}"] if source.gid else []), *size, *shared]
 

@@ -85,7 +85,8 @@ class Disk(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """A tmpfs of the guest's. ``size`` in bytes, 0: half of the machine's memory. ``shared``: its name in the machine; empty: the container's alone."""
+    """A tmpfs of the guest's. ``size`` in bytes, 0: half of the machine's memory. ``shared``: its name in the machine, where it stays as long as the
+    machine does; empty: the container's alone. "shm" is taken."""
 
     size: int = 0
     mode: int = 0o1777

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import posixpath
 from typing import Any
 
 from hyperd import bundle, spec
@@ -57,7 +56,7 @@ def checked(config: Json) -> Config:
 def made(whole: spec.Pod, sources: dict[str, Source] | None = None, *, image: ImageView = IMAGE, place: Place = PLACE, **more: Any) -> Bundle:
     """The bundle of the first container, judged by runv."""
     found = {volume.name: Folder(f"/volumes/{volume.name}") for volume in whole.volumes} | (sources or {})
-    result = bundle.container(whole, whole.containers[0], image, place, found, **{"read": nothing, "part": posixpath.join, **more})
+    result = bundle.container(whole, whole.containers[0], image, place, found, **{"read": nothing, **more})
     checked(result.config)
     return result
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import posixpath
 from pathlib import Path
 
 import pytest
@@ -131,7 +130,7 @@ def test_every_manifest_becomes_bundles(name: str) -> None:
             image = image._replace(passwd=b"root:x:0:0::/root:\n" + image.passwd)
         for own in [*whole.init_containers, *whole.containers]:
             read = (lambda path: b"") if own.files else nothing
-            checked(bundle.container(whole, own, image, PLACE, sources, read=read, part=posixpath.join).config)
+            checked(bundle.container(whole, own, image, PLACE, sources, read=read).config)
 
 
 def test_the_groups_of_a_pods_volumes() -> None:

@@ -111,7 +111,7 @@ def started(runtime: Runtime, make: Callable[[], Bundle], pod: spec.Pod, image: 
     disk = ext4(folder / "data.img")
     command("debugfs", "-w", "-R", "set_inode_field <2> mode 042777", disk)
     command("debugfs", "-w", "-R", "set_inode_field <2> gid 2000", disk)
-    sources: dict[str, Source] = {"words": Folder(f"{folder}/words"), "data": Disk(str(disk), "ext4"), "memory": Memory(size=1 << 20)}
+    sources: dict[str, Source] = {"words": Folder(f"{folder}/words"), "data": Disk(str(disk), "ext4"), "memory": Memory(size=1 << 20, shared="volume-memory")}
     made = bundle.container(pod, pod.containers[0], image, place, sources, upper=str(ext4(folder / "upper.img")), read=lambda path: b"")
     write(made.files)
     return infra, runtime.start(save(make(), made.config))

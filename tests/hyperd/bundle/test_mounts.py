@@ -34,7 +34,7 @@ def test_folders() -> None:
         volumes=(volume("v", spec.HostPath(path="/srv")),),
     )
     assert at(found, "/data") == {"destination": "/data", "type": "bind", "source": "/volumes/v", "options": ["rbind", "rw", "rprivate"]}
-    assert at(found, "/part") == {"destination": "/part", "type": "bind", "source": "/volumes/v/a/b", "options": ["rbind", "ro", "rslave"]}
+    assert at(found, "/part") == {"destination": "/part", "type": "bind", "source": "/volumes/v", "options": ["rbind", "ro", "rslave", "x-runv.subpath=a/b"]}
 
 
 def test_disks() -> None:
@@ -72,6 +72,7 @@ def test_parents_first_and_the_last_word_wins() -> None:
     assert places.index("/a") < places.index("/a/b/c") < places.index("/a/b/c/file")
     assert places.index("/dev") < places.index("/dev/shm") and places.index("/sys") < places.index("/sys/fs/cgroup")
     assert at(found, "/dev/shm")["source"] == "/volumes/v"
+    assert "x-runv.shared=shm" in at(mounted(), "/dev/shm")["options"]
     assert at(found, "/etc/hosts")["source"] == "/volumes/v"
     assert not [file for file in found.files if file.path.endswith("/hosts")]
 

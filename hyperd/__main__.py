@@ -1,0 +1,5 @@
+"""``python -m hyperd``."""
+
+from hyperd.cli import run
+
+run()

@@ -1,0 +1,1 @@
+"""The HTTP API: one table of routes, from which server and description both come."""

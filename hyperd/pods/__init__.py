@@ -1,0 +1,1 @@
+"""The manager of pods: what is wanted against what is there."""

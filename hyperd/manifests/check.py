@@ -12,6 +12,7 @@ from hyperd.errors import InvalidError
 from hyperd.manifests import names
 from runv.spec.capabilities import CAPABILITIES
 from runv.spec.rules import RLIMITS
+from runv.storage.words import DISK_TYPES
 
 _NAME = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9_.]{0,252}")
 _LINK = re.compile(r"[^/:\s]{1,15}")
@@ -232,6 +233,8 @@ def _volume(volume: spec.Volume, path: str) -> None:
     where = f"{path}.source"
     if isinstance(source, spec.HostPath | spec.Image):
         names.absolute(source.path, f"{where}.path")
+        if isinstance(source, spec.Image):
+            _image(source, where)
     elif isinstance(source, spec.Named):
         _name(source.name, f"{where}.name")
         _range(source.size, 1 << 20, 1 << 50, f"{where}.size")
@@ -241,6 +244,16 @@ def _volume(volume: spec.Volume, path: str) -> None:
         for index, file in enumerate(source.files):
             names.relative(file.path, f"{where}.files[{index}].path")
             check_file(file, f"{where}.files[{index}]")
+
+
+def _image(source: spec.Image, path: str) -> None:
+    """runv reads an image as qcow2 by its name alone: what is in a raw one is the guest's."""
+    if source.path.endswith(".qcow2") != (source.format == "qcow2"):
+        raise InvalidError(f"{path}.format: {source.format} does not fit {source.path[:80]!r}", hint="the name of a qcow2 image, and of no other, ends with .qcow2")
+    if source.fstype and source.fstype not in DISK_TYPES:
+        raise InvalidError(f"{path}.fstype: {source.fstype[:80]!r} is not a file system")
+    if source.cache not in ("", "writeback"):
+        raise InvalidError(f"{path}.cache: {source.cache[:80]!r} is not supported yet", hint="disks are written back through the host's page cache")
 
 
 def _network(pod: spec.Pod) -> None:

@@ -149,7 +149,7 @@ _RECORDS = (
 _KNOWN: dict[str, str] = {name.lower(): name for record in _RECORDS for name in record.__struct_encode_fields__}
 _OPEN = {"labels", "sysctl", "option", "config"}
 _RESTARTS: dict[str, spec.RestartPolicy] = {"never": "never", "no": "never", "onfailure": "on-failure", "always": "always"}
-_CACHES = {"off": "none", "none": "none", "directsync": "directsync", "writeback": "writeback", "unsafe": "unsafe", "writethrough": "writethrough"}
+_CACHES = ("off", "none", "directsync", "writeback", "unsafe", "writethrough")
 _LATER = {"vdi": "VirtualBox's images", "rbd": "Ceph", "nas": "NFS"}
 
 
@@ -351,6 +351,8 @@ def _add_volume(found: Volume, path: str, made: _Made) -> None:
     if not found.name or found.name in made.volumes:
         raise InvalidError(f"{path}.name: {f'{found.name[:80]!r} is there twice' if found.name else 'missing'}")
     made.volumes[found.name] = spec.Volume(name=found.name, source=_source(found, path))
+    if found.cache and found.cache.lower() != "writeback":
+        made.warnings.append(f"{path}.cache is ignored: disks are written back through the host's page cache")
 
 
 def _source(found: Volume, path: str) -> spec.Source:
@@ -365,13 +367,12 @@ def _source(found: Volume, path: str) -> spec.Source:
         # made with the pod and removed with it
         return spec.EmptyDir()
     if kind in ("raw", "qcow2"):
-        if found.cache.lower() not in {"", *_CACHES}:
+        if found.cache.lower() not in ("", *_CACHES):
             raise InvalidError(f"{path}.cache: {found.cache[:80]!r} is none of {', '.join(_CACHES)}")
         return spec.Image(
             path=names.absolute(found.source, f"{path}.source"),
             format="raw" if kind == "raw" else "qcow2",
             fstype=found.fstype,
-            cache=_CACHES.get(found.cache.lower(), ""),
         )
     if found.cache:
         raise InvalidError(f"{path}.cache: is for raw and qcow2 only")

@@ -40,6 +40,8 @@ def one(**members: Any) -> dict[str, Any]:
         ({"name": "p", "volumes": [{"name": "v", "source": {"kind": "zip"}}]}, "volumes[0].source.kind: invalid value"),
         ({"name": "p", "volumes": [{"name": "v", "source": {"kind": "files", "files": [{"path": "/x"}]}}]}, "volumes[0].source.files[0].path: '/x' is not a relative path"),
         ({"name": "p", "volumes": [{"name": "v", "source": {"kind": "named", "name": "../x"}}]}, "volumes[0].source.name: '../x' is not a name"),
+        ({"name": "p", "volumes": [{"name": "v", "source": {"kind": "image", "path": "/x.img", "cache": "none"}}]}, "volumes[0].source.cache: 'none' is not supported yet"),
+        ({"name": "p", "volumes": [{"name": "v", "source": {"kind": "image", "path": "/x.img", "fstype": "a b"}}]}, "volumes[0].source.fstype: 'a b' is not"),
         ({"name": "p", "interfaces": [{"mtu": 20}]}, "interfaces[0].mtu: 20 is not a number from 68 to 65535"),
         ({"name": "p", "interfaces": [{"name": "a/b"}]}, "interfaces[0].name: 'a/b' is not the name of an interface"),
         ({"name": "p", "dns": {"servers": ["x"]}}, "dns.servers[0]: 'x' is not an IP address"),

@@ -387,7 +387,7 @@ def _walk(root: Directory) -> Iterator[Directory]:
 
 
 def _needs_lower(root: Directory) -> bool:
-    return root.opaque or any(each.whiteouts or (each.attributes is None and each is not root) for each in _walk(root))
+    return root.opaque or any(each.whiteouts or each.attributes is None for each in _walk(root))
 
 
 def _merge(source: Directory, target: Directory) -> None:

@@ -5,7 +5,7 @@ import logging
 
 from hyperd.errors import ConflictError, HyperError
 
-from . import kernel, links, planning
+from . import addresses, kernel, links, planning
 from .filtering import Filtering
 from .naming.forward import Forwarder, HostResolvers, usable
 from .naming.server import Server
@@ -88,6 +88,18 @@ class Bridges:
     def dns(self, network: Network) -> tuple[str, ...]:
         """The servers that its pods ask: ours, or those of the host that they can reach."""
         return network.gateways if network.name in self._servers else usable(self._resolvers())
+
+    async def conflicts(self) -> list[str]:
+        """Routes and addresses that came to the host later, and are in a network's way."""
+        networks = list(self._state.networks.values())
+        used = await asyncio.to_thread(links.used_subnets, {net.bridge for net in networks})
+        return [
+            f"network {net.name}: its subnet {text} overlaps with the {item.what}"
+            for net in networks
+            for text in net.subnets
+            for item in used
+            if addresses.overlap(addresses.subnet(text), item.subnet)
+        ]
 
     def unserved(self) -> tuple[str, ...]:
         return tuple(name for name in sorted(self._state.networks) if name not in self._servers)

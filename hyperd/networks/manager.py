@@ -64,7 +64,7 @@ class Networks:
         return await self._exclusive(self._check())
 
     async def _check(self) -> tuple[str, ...]:
-        found = await self._filtering.look()
+        found = [*await self._filtering.look(), *await self._bridges.conflicts()]
         return (*found, *(f"network {name} has no DNS server of its own" for name in self._bridges.unserved()))
 
     # Networks

@@ -23,6 +23,7 @@ _HEADER = 12
 _UDP_PLAIN = 512
 # What passes everywhere without fragments.
 _UDP_MAX = 1232
+_STREAM_MAX = 65535
 _TYPES = {4: dns.rdatatype.A, 6: dns.rdatatype.AAAA}
 
 
@@ -112,7 +113,7 @@ def _soa(domain: dns.name.Name) -> dns.rrset.RRset:
 
 def _pack(query: dns.message.Message, answer: dns.message.Message, *, limited: bool) -> bytes:
     if not limited:
-        return answer.to_wire()
+        return answer.to_wire(max_size=_STREAM_MAX)
     room = min(max(query.payload, _UDP_PLAIN), _UDP_MAX) if query.edns >= 0 else _UDP_PLAIN
     try:
         return answer.to_wire(max_size=room)
@@ -120,7 +121,7 @@ def _pack(query: dns.message.Message, answer: dns.message.Message, *, limited: b
         answer.answer.clear()
         answer.authority.clear()
         answer.flags |= dns.flags.TC
-        return answer.to_wire()
+        return answer.to_wire(max_size=room)
 
 
 def fits(query: dns.message.Message, wire: bytes) -> bool:

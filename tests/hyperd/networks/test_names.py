@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import json
 import random
 import sys
 
-from hyperd.networks import Networks, NetworkSpec
+import dns.flags
+import dns.message
+import pytest
+
+from hyperd.networks import Attachment, Network, Networks, NetworkSpec
+from hyperd.networks.naming import answers
+from hyperd.networks.naming.directory import Directory
+from hyperd.networks.records import Pod
 
 from .world import DEADLINE_S, OUTSIDE, World, running
 
@@ -170,6 +178,58 @@ def test_resolvers_that_fail(world: World) -> None:
             assert await bad == await worse == [["SERVFAIL"]]
 
     asyncio.run(main())
+
+
+def many() -> Directory:
+    """A hundred pods with one name."""
+    net = Network(
+        name="n", created="", subnets=("10.0.0.0/24",), gateways=("10.0.0.1",), bridge="b", mtu=1500, domain="hyper.internal"
+    )  # fmt: skip
+    items = [
+        Attachment(
+            network="n", name="eth0", link="x", addresses=(f"10.0.0.{number + 2}/24",), mac="", mtu=1500, names=("all",)
+        )
+        for number in range(100)
+    ]
+    return Directory([net], [Pod(id=f"p{number}", netns="", attachments=(item,)) for number, item in enumerate(items)])
+
+
+@pytest.mark.parametrize(
+    ("payload", "limited", "found"), [(0, True, 0), (600, True, 0), (4096, True, 0), (600, False, 100), (0, False, 100)]
+)
+def test_long_answers_are_cut_where_they_must_be(payload: int, limited: bool, found: int) -> None:
+    query = dns.message.make_query("all", "A", use_edns=bool(payload), payload=payload or None)
+    wire = answers.reply(many(), "n", ipaddress.ip_address("10.0.0.9"), query.to_wire(), limited=limited).wire
+    reply = dns.message.from_wire(wire)
+    assert sum(len(rrset) for rrset in reply.answer) == found
+    assert bool(reply.flags & dns.flags.TC) is (found == 0)
+    assert not limited or len(wire) <= 512
+
+
+def test_whatever_comes_is_answered_or_passed_over() -> None:
+    seed = random.randrange(1 << 30)
+    random.seed(seed)
+    directory, asker = many(), ipaddress.ip_address("10.0.0.9")
+    kinds = [("all", "A"), ("all", "ANY"), ("9.0.0.10.in-addr.arpa", "PTR"), ("x.test", "A")]
+    seeds = [
+        dns.message.make_query(name, kind, use_edns=edns).to_wire() for name, kind in kinds for edns in (True, False)
+    ]
+    for _ in range(1500):
+        wire = bytearray(random.choice(seeds))
+        for _ in range(random.randrange(6)):
+            where = random.randrange(len(wire) + 1)
+            change = random.randrange(4)
+            if change == 0:
+                wire[where : where + 1] = bytes([random.choice((0, 255, 0xC0, 12, random.randrange(256)))])
+            elif change == 1:
+                wire = wire[:where]
+            elif change == 2:
+                wire[where:where] = random.randbytes(random.randrange(20))
+            else:
+                wire += random.choice(seeds)[12:]
+        reply = answers.reply(directory, "n", asker, bytes(wire), limited=random.random() < 0.5)
+        if reply.wire:
+            assert reply.wire[:2] == wire[:2] and reply.wire[2] & 0x80, f"seed {seed}"
 
 
 _SPRAY = """

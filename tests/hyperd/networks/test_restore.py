@@ -12,7 +12,7 @@ import pytest
 from hyperd.errors import ConflictError, HyperError
 from hyperd.networks import NetworkSpec, PortMap, Settings
 
-from .world import DEADLINE_S, HOST, World, links, running
+from .world import DEADLINE_S, HOST, OUTSIDE, World, links, running
 
 
 async def picture(world: World) -> str:
@@ -184,6 +184,11 @@ def test_networks_that_stand_in_the_way(world: World) -> None:
                 with pytest.raises(ConflictError, match=text):
                     await networks.create(spec)
             assert [net.name for net in networks.list()] == ["default"]
+            assert await networks.check() == ()
+            await world.run("", "ip", "route", "add", "10.210.0.128/25", "via", OUTSIDE)
+            (told,) = await networks.check()
+            assert told == "network default: its subnet 10.210.0.0/24 overlaps with the route to 10.210.0.128/25 by up0"
+            await world.run("", "ip", "route", "del", "10.210.0.128/25")
             await networks.attach("p", await networks.make_netns("p"))
             await networks.create(NetworkSpec(name="blue"))
             await networks.attach("p", world.pod("p"), "blue")
@@ -214,5 +219,34 @@ def test_networks_that_stand_in_the_way(world: World) -> None:
             with pytest.raises(ConflictError, match="cannot connect pod p to network red: File exists"):
                 await networks.attach("p", world.pod("p"), "red", name="eth7")
             assert await picture(world) == before
+
+    asyncio.run(main())
+
+
+def test_callers_that_go_away_leave_whole_things(world: World) -> None:
+    """Many at once, and half of them cancelled in the middle: each pod has everything or nothing, and can be taken away."""
+
+    async def main() -> None:
+        async with running(world) as networks:
+
+            async def come(pod: str) -> None:
+                path = await networks.make_netns(pod)
+                await networks.attach(pod, path, names=(pod,))
+                await networks.publish(pod, [PortMap(0, 80)])
+
+            tasks = [asyncio.create_task(come(f"p{number}")) for number in range(12)]
+            await asyncio.sleep(0.1)  # into the middle of it, wherever that is
+            for task in tasks[::2]:
+                task.cancel()
+            done = await asyncio.gather(*tasks, return_exceptions=True)
+            assert all(isinstance(one, asyncio.CancelledError) for one in done if one is not None), done
+            assert [networks.ports(f"p{number}") != () for number in range(1, 12, 2)] == [True] * 6
+            pods = [f"p{number}" for number in range(12)]
+            before = await picture(world)
+            assert (await networks.restore(pods)).remade == ()
+            assert await picture(world) == before
+            await asyncio.gather(*(networks.remove_netns(pod) for pod in pods))
+            assert {link["ifname"] for link in links(world)} == {"lo", "up0", "hyper0"}
+            assert "elements = { tcp" not in await world.run("", "nft", "list", "ruleset")
 
     asyncio.run(main())

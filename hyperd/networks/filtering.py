@@ -4,6 +4,8 @@ import asyncio
 import logging
 from collections.abc import Collection
 
+from hyperd.errors import HyperError
+
 from . import firewall, rules
 from .records import Settings
 from .state import State
@@ -30,7 +32,10 @@ class Filtering:
         if not self._settings.packet_filter:
             return ()
         mark, allow = self._settings.mark, self._settings.allow_in_docker
-        found = await asyncio.to_thread(lambda: firewall.settle(mark, allow_in_docker=allow))
+        try:
+            found = await asyncio.to_thread(lambda: firewall.settle(mark, allow_in_docker=allow))
+        except HyperError as error:
+            found = (str(error),)
         for text in set(found) - self._told:
             _log.warning("%s", text)
         self._told = frozenset(found)

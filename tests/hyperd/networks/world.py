@@ -87,6 +87,9 @@ class World:
         return str(self.root / "netns" / name)
 
     def make(self) -> None:
+        # A new namespace has these of IPv4 from the machine's first one.
+        Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
+        Path("/proc/sys/net/ipv4/conf/default/route_localnet").write_text("0")
         ip("link", "set", "lo", "up")
         ip("netns", "add", self.outside)
         ip(

@@ -15,6 +15,7 @@ from runv.spec.rules import RLIMITS
 from runv.storage.words import DISK_TYPES
 
 _NAME = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9_.]{0,252}")
+_DNS_LABEL = re.compile(r"[a-zA-Z0-9_]([a-zA-Z0-9_-]{0,61}[a-zA-Z0-9_])?")
 _LINK = re.compile(r"[^/:\s]{1,15}")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _MEMORY_LEAST = 4 << 20
@@ -24,6 +25,8 @@ _SECONDS_MAX = 2**31
 def check_pod(pod: spec.Pod) -> None:
     """:raise InvalidError: names the path of the first thing that is wrong"""
     _name(pod.name, "name")
+    if not _dns(pod.name):
+        raise InvalidError(f"name: {pod.name[:80]!r} cannot be a name of DNS", hint="between dots there are 1 to 63 characters, the last a letter or digit")
     if pod.hostname:
         names.dns_subdomain(pod.hostname, "hostname")
         if len(pod.hostname) > 63:
@@ -97,6 +100,10 @@ def check_container(found: spec.Container, path: str, volumes: set[str]) -> None
 def _name(text: str, path: str) -> None:
     if not _NAME.fullmatch(text):
         raise InvalidError(f"{path}: {text[:80]!r} is not a name", hint="letters, digits, '_', '-' and '.', at most 253, the first a letter or digit")
+
+
+def _dns(text: str) -> bool:
+    return len(text) <= 200 and all(_DNS_LABEL.fullmatch(part) for part in text.split("."))
 
 
 def _labels(found: dict[str, str], path: str) -> None:
@@ -289,6 +296,9 @@ def _interface(found: spec.Interface, path: str) -> None:
             raise InvalidError(f"{path}.addresses[{index}]: {address[:80]!r} is not an IP address") from error
     if found.mac and (not _MAC.fullmatch(found.mac) or int(found.mac[:2], 16) & 1):
         raise InvalidError(f"{path}.mac: {found.mac[:80]!r} is not the MAC address of one card")
+    for index, name in enumerate(found.aliases):
+        if not _dns(name):
+            raise InvalidError(f"{path}.aliases[{index}]: {name[:80]!r} is not a name of DNS")
     if found.mtu:
         _range(found.mtu, 68, 65535, f"{path}.mtu")
     _range(found.ingress_bandwidth, 0, 1 << 50, f"{path}.ingress_bandwidth")

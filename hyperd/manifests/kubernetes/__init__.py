@@ -6,16 +6,17 @@ from typing import Any, NamedTuple
 
 from hyperd import spec
 from hyperd.errors import InvalidError
-from hyperd.manifests.kubernetes import store, workloads
+from hyperd.manifests.kubernetes import services, store, workloads
 from hyperd.manifests.kubernetes.workloads import Made
 
 _VERSIONS = {
-    "Pod": "v1", "List": "v1", "ConfigMap": "v1", "Secret": "v1", "PersistentVolumeClaim": "v1",
+    "Pod": "v1", "List": "v1", "ConfigMap": "v1", "Secret": "v1", "PersistentVolumeClaim": "v1", "Service": "v1", "ReplicationController": "v1",
     "Deployment": "apps/v1", "ReplicaSet": "apps/v1", "StatefulSet": "apps/v1", "DaemonSet": "apps/v1",
     "Job": "batch/v1", "CronJob": "batch/v1",
 }  # fmt: skip
 _PODS: dict[str, Callable[[Any, Made], list[spec.Pod]]] = {
     "Pod": workloads.from_pod,
+    "ReplicationController": workloads.from_replication_controller,
     "Deployment": workloads.from_deployment,
     "ReplicaSet": workloads.from_deployment,
     "StatefulSet": workloads.from_deployment,
@@ -30,7 +31,6 @@ _DATA: dict[str, Callable[[store.Store, Any], None]] = {
 }
 # Commonly in one file with a pod; nothing goes wrong in the pod without them.
 _IGNORED = {
-    "Service": "publish ports of the pod, by hostPort or hyperctl ports; pods of a network know each other by name",
     "Ingress": "publish ports of the pod", "Namespace": "there is one", "ServiceAccount": "there is no API server",
     "Role": "there is no API server", "RoleBinding": "there is no API server", "ClusterRole": "there is no API server",
     "ClusterRoleBinding": "there is no API server", "PersistentVolume": "volumes are made when a claim is first used",
@@ -63,7 +63,18 @@ def read(documents: list[Any], configs: list[Any], suffix: str, warnings: list[s
         if each.kind in _DATA:
             with _within(each.where):
                 _DATA[each.kind](data, each.document)
-    return [pod for each in placed for pod in _pods(each, Made(data, warnings, suffix))]
+    known = [found for each in placed if (found := _service(each, warnings)) is not None]
+    return [services.with_names(pod, known) for each in placed for pod in _pods(each, Made(data, warnings, suffix))]
+
+
+def _service(each: _Placed, warnings: list[str]) -> services.Service | None:
+    if each.kind != "Service":
+        return None
+    own: list[str] = []
+    with _within(each.where):
+        found = services.read_service(each.document, own)
+    warnings.extend(each.where + text for text in own)
+    return found
 
 
 def _pods(each: _Placed, made: Made) -> list[spec.Pod]:
@@ -75,7 +86,7 @@ def _pods(each: _Placed, made: Made) -> list[spec.Pod]:
         return pods
     if each.kind in _IGNORED:
         made.warnings.append(f"{each.where}{each.kind} is ignored: {_IGNORED[each.kind]}")
-    elif each.kind not in _DATA:
+    elif each.kind not in _DATA and each.kind != "Service":
         raise InvalidError(f"{each.where}kind: {each.kind[:80]!r} is not supported", hint=f"there are {', '.join([*_PODS, *_DATA])}")
     return []
 

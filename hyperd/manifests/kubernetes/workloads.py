@@ -10,7 +10,8 @@ from hyperd.manifests import names
 from hyperd.manifests.decode import Record, decode
 from hyperd.manifests.kubernetes import records
 from hyperd.manifests.kubernetes.pods import check_metadata, pod
-from hyperd.manifests.kubernetes.store import Store, claim_size
+from hyperd.manifests.kubernetes.services import full_names, with_aliases
+from hyperd.manifests.kubernetes.store import Store, claim_size, namespace_of
 
 REPLICAS_MAX = 100
 
@@ -47,10 +48,18 @@ class DeploymentSpec(_Workload, frozen=True):
     revision_history_limit: Any = None
     paused: Any = None
     progress_deadline_seconds: Any = None
-    service_name: Any = None
+    service_name: str = ""
     pod_management_policy: Any = None
     ordinals: Any = None
     persistent_volume_claim_retention_policy: Any = None
+
+
+class ControllerSpec(_Workload, frozen=True):
+    """Of a ReplicationController, which may leave its selector to the labels of its pods."""
+
+    selector: dict[str, str] = {}
+    replicas: int = 1
+    min_ready_seconds: Any = None
 
 
 class JobSpec(_Workload, frozen=True):
@@ -98,6 +107,10 @@ class Deployment(_Object, frozen=True, kw_only=True):
     spec: DeploymentSpec
 
 
+class ReplicationController(_Object, frozen=True, kw_only=True):
+    spec: ControllerSpec
+
+
 class Job(_Object, frozen=True, kw_only=True):
     spec: JobSpec
 
@@ -122,7 +135,17 @@ def from_pod(document: Any, made: Made) -> list[spec.Pod]:
 
 def from_deployment(document: Any, made: Made) -> list[spec.Pod]:
     """Also ReplicaSet, DaemonSet and StatefulSet. Each replica is a pod; with several they are numbered, a StatefulSet's always."""
-    found = decode(document, Deployment)
+    return _replicas(decode(document, Deployment), made)
+
+
+def from_replication_controller(document: Any, made: Made) -> list[spec.Pod]:
+    found = decode(document, ReplicationController)
+    labels = found.spec.selector or found.spec.template.metadata.labels
+    body = DeploymentSpec(template=found.spec.template, selector=Selector(match_labels=labels), replicas=found.spec.replicas)
+    return _replicas(Deployment(metadata=found.metadata, kind=found.kind, spec=body), made)
+
+
+def _replicas(found: Deployment, made: Made) -> list[spec.Pod]:
     body, name, kind = found.spec, _name(found.metadata, made), found.kind
     _check_selector(body.selector, body.template.metadata.labels)
     if body.template.spec.restart_policy != "Always":
@@ -149,11 +172,15 @@ def _replica(name: str, found: Deployment, made: Made) -> spec.Pod:
         volume = names.dns_label(claim.metadata.name, f"{where}.metadata.name")
         own = f"{volume}-{name}"
         claimed.append(records.Volume(name=volume, persistent_volume_claim=records.ClaimVolume(claim_name=own)))
-        store.claims[(found.metadata.namespace or "default", own)] = claim_size(claim.spec, f"{where}.spec")
+        store.claims[(namespace_of(found.metadata), own)] = claim_size(claim.spec, f"{where}.spec")
     if claimed:
         taken = {volume.name for volume in claimed}
         body = replace(body, volumes=claimed + [volume for volume in body.volumes if volume.name not in taken])
-    return _from_template(name, found.metadata, template, body, "spec.template", made)
+    pod = _from_template(name, found.metadata, template, body, "spec.template", made)
+    service = found.spec.service_name
+    if found.kind != "StatefulSet" or not service:
+        return pod
+    return with_aliases(pod, full_names(f"{name}.{names.dns_label(service, 'spec.serviceName')}", namespace_of(found.metadata)))
 
 
 def from_job(document: Any, made: Made) -> list[spec.Pod]:

@@ -45,9 +45,8 @@ def test_a_deployment_with_all_that_tutorials_have() -> None:
         "password": ("s3cr3t", 0o400),
         "user": ("admin", 0o400),
     }
-    assert loaded.warnings == (
-        "document 4 (Service web): Service is ignored: publish ports of the pod, by hostPort or hyperctl ports; pods of a network know each other by name",
-    )
+    assert loaded.warnings == ()
+    assert made.interfaces[0].aliases == ("web", "web.default", "web.default.svc", "web.default.svc.cluster.local")
 
 
 def test_a_pod_with_a_sidecar_and_configs_from_another_file() -> None:
@@ -81,6 +80,7 @@ def test_workloads() -> None:
     assert (pi.active_deadline_s, pi.restart, hello.restart) == (100, "never", "on-failure")
     assert db.volumes == (spec.Volume(name="www", source=spec.Named(name="www-db-0", size=2 << 30)),)
     assert len(loaded.warnings) == 2
+    assert db.interfaces == (spec.Interface(aliases=("db-0.db", "db-0.db.default", "db-0.db.default.svc", "db-0.db.default.svc.cluster.local")),)
 
 
 def test_defaults() -> None:
@@ -379,3 +379,38 @@ def test_a_variable_that_is_late_and_early() -> None:
     for env in ([late, {"name": "A", "value": "x"}], [{"name": "A", "value": "x"}, late]):
         with pytest.raises(InvalidError, match=r"env\[1\].name: 'A' is there already"):
             read(pod(container(env=env)))
+
+
+def service(name: str = "s", **members: Any) -> Json:
+    return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": {"selector": {"app": "x"}, "ports": [{"port": 80}], **members}}
+
+
+def test_services_give_their_pods_a_name() -> None:
+    loaded = read(service(), service("other", selector={"app": "y"}), service("more", clusterIP="None", ports=[]), deployment(replicas=2))
+    assert loaded.warnings == ()
+    for made in loaded.pods:
+        assert [name for name in made.interfaces[0].aliases if "." not in name] == ["s", "more"]
+    (elsewhere,) = read({**service(), "metadata": {"name": "s", "namespace": "n"}}, deployment()).pods
+    assert elsewhere.interfaces == (spec.Interface(),)
+
+
+@pytest.mark.parametrize(
+    ("members", "warning"),
+    [
+        ({"type": "NodePort"}, "spec.type NodePort is ignored"),
+        ({"ports": [{"port": 80, "targetPort": 8080}]}, "spec.ports[0].port 80 is not carried to 8080: ask the pods for 8080"),
+        ({"selector": None}, "a Service without a selector is ignored"),
+    ],
+)
+def test_what_services_do_not_do(members: Json, warning: str) -> None:
+    (found,) = read(service(**members), pod()).warnings
+    assert found.startswith("document 1 (Service s): " + warning)
+
+
+def test_a_replication_controller() -> None:
+    controller = {**deployment(replicas=2, selector={"app": "x"}), "apiVersion": "v1", "kind": "ReplicationController"}
+    assert [made.name for made in read(controller).pods] == ["d-0", "d-1"]
+    with pytest.raises(InvalidError, match="do not match"):
+        read({**controller, "spec": {**controller["spec"], "selector": {"app": "y"}}})
+    del controller["spec"]["selector"]
+    assert len(read(controller).pods) == 2

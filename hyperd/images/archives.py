@@ -1,8 +1,8 @@
 """Archives of images: what ``docker save``, skopeo and podman write, and OCI's layouts, in a tar file or a folder."""
 
-import asyncio
 import io
 import os
+import select
 import stat
 import tarfile
 from collections.abc import Iterator, Sequence
@@ -33,6 +33,7 @@ from hyperd.images.layers import Packed
 from hyperd.images.platforms import choose
 from hyperd.images.references import Reference, parse
 from hyperd.images.store import Store, hex_of
+from hyperd.images.tasks import in_thread
 
 _LAYOUT_VERSION = "1.0.0"
 _REF_NAME = "org.opencontainers.image.ref.name"
@@ -140,59 +141,60 @@ class _Skipping:
         self._at += size
 
 
-async def open_archive(source: Path | int, store: Store, bytes_max: int) -> tuple[Archive, Path | None]:
-    """The archive, and the file that was made of it, to be removed: a packed one is unpacked first, and so is one that cannot be read at will.
+async def open_archive(source: Path | int, spool: Path, bytes_max: int, stall_timeout_s: float) -> Archive:
+    """The archive. A packed one is unpacked to ``spool`` first, and so is one that cannot be read at will.
 
     :raise InvalidError: it is none
-    :raise UnavailableError: it cannot be read
+    :raise UnavailableError: it cannot be read, or stands still
     """
     if isinstance(source, Path) and source.is_dir():
-        return Archive(str(source), None), None
+        return Archive(str(source), None)
     try:
-        return await asyncio.to_thread(_open_file, source, store, bytes_max)
+        return await in_thread(_open_file, source, spool, bytes_max, stall_timeout_s)
     except OSError as error:
-        raise UnavailableError(
-            f"cannot read {source if isinstance(source, Path) else 'the archive'}: {error.strerror}"
-        ) from error
+        name = source if isinstance(source, Path) else "the archive"
+        raise UnavailableError(f"cannot read {name}: {error.strerror}") from error
 
 
-def _open_file(source: Path | int, store: Store, bytes_max: int) -> tuple[Archive, Path | None]:
+def _open_file(source: Path | int, spool: Path, bytes_max: int, stall_timeout_s: float) -> Archive:
     fd = os.open(source, os.O_RDONLY | os.O_CLOEXEC) if isinstance(source, Path) else source
     try:
         regular = stat.S_ISREG(os.fstat(fd).st_mode)
         if regular and not kind_of(os.pread(fd, 6, 0)):
             path = str(source) if isinstance(source, Path) else f"/proc/{os.getpid()}/fd/{fd}"
-            return Archive(path, _members(fd)), None
+            return Archive(path, _members(fd))
         if regular and isinstance(source, int):
             os.lseek(fd, 0, os.SEEK_SET)
-        return _spool(fd, store, bytes_max)
+        return _spooled(_Raw(fd, stall_timeout_s), spool, bytes_max)
     finally:
         if isinstance(source, Path):
             os.close(fd)
 
 
-def _spool(fd: int, store: Store, bytes_max: int) -> tuple[Archive, Path]:
-    temporary = store.temporary()
-    try:
-        with open(fd, "rb", buffering=0, closefd=False) as packed, temporary.open("xb") as file:
-            inner, _ = plain(_Raw(packed))
-            while data := inner.read(tar.CHUNK):
-                file.write(data)
-                if file.tell() > bytes_max:
-                    raise InvalidError(f"the archive is larger than {bytes_max} bytes")
-        with temporary.open("rb") as again:
-            return Archive(str(temporary), _members(again.fileno())), temporary
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+def _spooled(packed: "_Raw", spool: Path, bytes_max: int) -> Archive:
+    inner, _ = plain(packed)
+    with spool.open("x+b") as file:
+        while data := inner.read(tar.CHUNK):
+            file.write(data)
+            if file.tell() > bytes_max:
+                raise InvalidError(f"the archive is larger than {bytes_max} bytes")
+        file.flush()
+        return Archive(str(spool), _members(file.fileno()))
 
 
 class _Raw:
-    def __init__(self, file: io.FileIO) -> None:
-        self._file = file
+    """What comes through a descriptor: of a file, a pipe or a socket."""
+
+    def __init__(self, fd: int, stall_timeout_s: float) -> None:
+        self._fd = fd
+        self._timeout_ms = stall_timeout_s * 1000
+        self._poll = select.poll()
+        self._poll.register(fd, select.POLLIN)
 
     def read(self, size: int, /) -> bytes:
-        return self._file.read(size) or b""
+        if not self._poll.poll(self._timeout_ms):
+            raise UnavailableError("the archive stands still")
+        return os.read(self._fd, size)
 
 
 def _members(fd: int) -> dict[str, _Member]:

@@ -1,6 +1,5 @@
 """What a container changed, as a layer: a tar of its upper directory becomes one of OCI's, and a configuration goes with it."""
 
-import asyncio
 import contextlib
 import datetime
 import hashlib
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from hyperd.errors import InvalidError
 from hyperd.images import tar
 from hyperd.images.lower import OPAQUE
+from hyperd.images.tasks import in_thread
 from hyperd.images.tree import parts_of
 
 _KNOWN = (
@@ -57,7 +57,7 @@ async def spool(reader: AsyncReader, path: Path, bytes_max: int) -> None:
     """
     with path.open("xb") as file:
         while data := await reader.read(tar.CHUNK):
-            await asyncio.to_thread(file.write, data)
+            await in_thread(file.write, data)
             if file.tell() > bytes_max:
                 raise InvalidError(f"what the container changed is larger than {bytes_max} bytes")
 

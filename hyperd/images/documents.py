@@ -152,6 +152,8 @@ def decode_configuration(data: bytes) -> Configuration:
     found: Configuration = _decode(data, Configuration, "configuration of the image")
     if found.rootfs.type != "layers":
         raise InvalidError(f"the image's root is of the type {found.rootfs.type[:100]!r}, not of layers")
+    if found.os not in ("", "linux"):
+        raise InvalidError(f"the image is for {found.os[:100]}; the guests run Linux")
     for digest in found.rootfs.diff_ids:
         check_digest(digest)
     return found

@@ -33,9 +33,10 @@ from hyperd.images.lower import Stack
 from hyperd.images.progress import Progress, Report, ignore
 from hyperd.images.pull import Content, registry, try_login
 from hyperd.images.push import Upload, replaced_layers
-from hyperd.images.references import Reference, parse
+from hyperd.images.references import Reference, host_of, parse
 from hyperd.images.settings import ImageSettings
 from hyperd.images.store import ImageRecord, Store
+from hyperd.images.tasks import in_thread
 from hyperd.images.transfer import Downloads
 
 _USERS_MAX = 1 << 20
@@ -65,6 +66,8 @@ class Images:
         self._catalog = Catalog(self._store)
         self._layers = Layers(self._store, self._settings)
         self._downloads = Downloads(self._store, self._settings)
+        # Records and names are read, changed and written in threads, one at a time.
+        self._changing = asyncio.Lock()
         self._keyring = Keyring(root / "auth.json", self._settings)
 
     def close(self) -> None:
@@ -99,18 +102,21 @@ class Images:
 
     async def tag(self, name: str, reference: str) -> None:
         """Gives an image one more name; another image that had it loses it."""
-        self._catalog.tag(name, reference)
+        async with self._changing:
+            await in_thread(self._catalog.tag, name, reference)
 
     async def remove(self, name: str, *, force: bool = False, in_use: Collection[str] = ()) -> Removed:
         """Takes a name away, and with the last one the image. ``in_use``: ids of the images that containers have.
 
         :raise ConflictError: a container uses it, or its id was given and it has several names
         """
-        return self._catalog.remove(name, force=force, in_use=in_use)
+        async with self._changing:
+            return await in_thread(self._catalog.remove, name, force=force, in_use=in_use)
 
     async def gc(self, in_use: Collection[str], *, unused: bool = False) -> Removed:
         """Removes images without names that no container uses (``unused``: also those with names), and what no image refers to."""
-        return self._catalog.gc(in_use, unused=unused)
+        async with self._changing:
+            return await in_thread(self._catalog.gc, in_use, unused=unused)
 
     # Registries
 
@@ -147,7 +153,7 @@ class Images:
                 layers = [content.layer(each) for each in resolved.decoded.layers]
                 unpacked = await self._unpack(layers, decoded.rootfs.diff_ids, pinned, progress)
                 digest = f"{name.repository}@{resolved.digest}"
-                return self._keep(resolved.manifest, config, unpacked, decoded.rootfs.diff_ids, [name], [digest])
+                return await self._keep(resolved.manifest, config, unpacked, decoded.rootfs.diff_ids, [name], [digest])
 
     async def push(
         self,
@@ -173,7 +179,7 @@ class Images:
                 data = self._store.read_blob(record.manifest.digest)
                 digest = await upload.manifest(data, record.manifest.media_type)
         digests = list(dict.fromkeys([*record.digests, f"{name.repository}@{digest}"]))
-        self._store.put_image(msgspec.structs.replace(record, digests=digests))
+        await self._change(msgspec.structs.replace(record, digests=digests))
         return digest
 
     def _origins(self, host: str) -> dict[str, str]:
@@ -197,15 +203,20 @@ class Images:
             media_type=record.manifest.media_type, digest=self._store.write_blob(manifest), size=len(manifest)
         )
         changed = msgspec.structs.replace(record, manifest=descriptor, blobs=[record.blobs[0], *packed])
-        self._store.put_image(changed)
+        await self._change(changed)
         return changed
+
+    async def _change(self, record: ImageRecord) -> None:
+        async with self._changing:
+            if self._store.image(record.id) is not None:  # else it was removed meanwhile
+                await in_thread(self._store.put_image, record)
 
     async def _packed_layer(self, layer: Descriptor) -> Descriptor:
         if not layer.media_type.endswith(".tar"):
             return layer
         temporary = self._store.temporary()
         try:
-            made = await asyncio.to_thread(pack, self._store.blob(layer.digest), temporary)
+            made = await in_thread(pack, self._store.blob(layer.digest), temporary)
             self._store.adopt_blob(temporary, made.digest)
         except OSError as error:
             raise UnavailableError(f"cannot pack layer {layer.digest}: {error.strerror}") from error
@@ -218,13 +229,13 @@ class Images:
 
         :raise DeniedError: the registry does not take them
         """
-        credentials = Credentials(username, password)
-        await try_login(host, credentials, self._settings)
-        self._keyring.keep(host, credentials)
+        name, credentials = host_of(host), Credentials(username, password)
+        await try_login(name, credentials, self._settings)
+        self._keyring.keep(name, credentials)
 
     def logout(self, host: str) -> bool:
         """Forgets what ``login`` kept. Whether there was anything."""
-        return self._keyring.forget(host)
+        return self._keyring.forget(host_of(host))
 
     # Containers
 
@@ -253,7 +264,7 @@ class Images:
             pinned.update(each.digest for each in (record.manifest, *record.blobs))
             try:
                 await spool(changes, raw, self._settings.layer_bytes_max)
-                layer = await asyncio.to_thread(pack_changes, raw, packed)
+                layer = await in_thread(pack_changes, raw, packed)
                 made = configuration(
                     self._store.read_blob(record.id), layer.diff_id, config or {}, message=message, author=author
                 )
@@ -268,7 +279,7 @@ class Images:
             unpacked = await self._unpack([_Here(self._store, *each) for each in blobs], diff_ids, pinned, progress)
             kind = _gzip_of(DOCKER_LAYER if record.manifest.media_type == DOCKER_MANIFEST else OCI_LAYER)
             manifest = grown(self._store.read_blob(record.manifest.digest), made, layer, kind)
-            return self._keep(manifest, made, unpacked, diff_ids, names, ())
+            return await self._keep(manifest, made, unpacked, diff_ids, names, ())
 
     # Archives
 
@@ -280,27 +291,28 @@ class Images:
         :raise InvalidError: it is damaged, or is no archive
         """
         given = [parse(name)] if name else []
-        archive, temporary = await open_archive(source, self._store, self._settings.layer_bytes_max)
+        spool = self._store.temporary()
         try:
-            found = await asyncio.to_thread(images_of, archive, platforms.own())
+            archive = await open_archive(source, spool, self._settings.layer_bytes_max, self._settings.stall_timeout_s)
+            found = await in_thread(images_of, archive, platforms.own())
             if given and len(found) > 1:
                 raise InvalidError(f"the archive has {len(found)} images, which cannot all be called {name}")
             return tuple([await self._load_one(each, given or each.names, progress) for each in found])
         finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
+            spool.unlink(missing_ok=True)
 
     async def _load_one(self, found: Found, names: Sequence[Reference], report: Report) -> Image:
         with self._catalog.building() as pinned:
             known = self._store.image(digest_of(found.config))
             if known is not None and not found.manifest:
                 # A manifest that a registry knows is better than one that we would make.
-                self._name(known.id, names)
+                async with self._changing:
+                    await in_thread(self._name, known.id, names)
                 return self._catalog.view(known)
             pinned.update(layer.digest for layer in found.layers)
             unpacked = await self._unpack(found.layers, found.configuration.rootfs.diff_ids, pinned, report)
             manifest = found.manifest or made_manifest(found.config, [_layer_media(each) for each in unpacked])
-            return self._keep(manifest, found.config, unpacked, found.configuration.rootfs.diff_ids, names, ())
+            return await self._keep(manifest, found.config, unpacked, found.configuration.rootfs.diff_ids, names, ())
 
     async def save(self, references: Sequence[str], target: Path, *, kind: Literal["docker", "oci"] = "docker") -> None:
         """Writes images to a tar file, in OCI's layout, and as ``docker`` such that Docker reads it as well."""
@@ -310,7 +322,7 @@ class Images:
                 record = self._catalog.record(text)
                 names = _names_given(text) if _is_name(text, record, self._store) else []
                 saved.append(Saved(names, record.manifest, self._catalog.manifest(record), record.diff_ids))
-            await asyncio.to_thread(write_archive, _merged(saved), target, self._store, docker=kind == "docker")
+            await in_thread(write_archive, _merged(saved), target, self._store, docker=kind == "docker")
 
     # What all of them do in the end
 
@@ -320,7 +332,7 @@ class Images:
         pinned.update(diff_ids, chain_ids(diff_ids))
         return await self._layers.unpack(sources, diff_ids, report)
 
-    def _keep(
+    async def _keep(
         self,
         manifest: bytes,
         config: bytes,
@@ -330,6 +342,18 @@ class Images:
         digests: Sequence[str],
     ) -> Image:
         """Everything is here: the record makes it an image, the names come last."""
+        async with self._changing:
+            return await in_thread(self._record, manifest, config, unpacked, diff_ids, names, digests)
+
+    def _record(
+        self,
+        manifest: bytes,
+        config: bytes,
+        unpacked: Sequence[Unpacked],
+        diff_ids: Sequence[str],
+        names: Sequence[Reference],
+        digests: Sequence[str],
+    ) -> Image:
         decoded = decode_manifest(manifest)
         assert isinstance(decoded, Manifest)
         id_ = self._store.write_blob(config)

@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -13,6 +13,7 @@ from hyperd.errors import HyperError, InvalidError, MissingError, UnavailableErr
 from hyperd.images.progress import Progress, Report
 from hyperd.images.settings import ImageSettings
 from hyperd.images.store import LayerRecord, Store
+from hyperd.images.tasks import in_thread, to_its_end
 
 # The process says something every few megabytes.
 _SILENCE_MAX_S = 600.0
@@ -129,8 +130,8 @@ class Layers:
             result = await self._run(job, lower, lambda done: report(Progress("unpack", name, done, packed.size)))
             record = LayerRecord(diff_id, chain, result["dependent"], result["disk_size"])
             if blob is not None:
-                self._store.adopt_blob(blob, result["digest"])
-            key = self._store.adopt_layer(image, record)
+                await in_thread(self._store.adopt_blob, blob, result["digest"])
+            key = await in_thread(self._store.adopt_layer, image, record)
         finally:
             for path in (image, blob):
                 if path is not None:
@@ -195,21 +196,7 @@ async def _process() -> AsyncIterator[asyncio.subprocess.Process]:
     try:
         yield await asyncio.shield(starting)
     finally:
-        await _finish(_end(starting))
-
-
-async def _finish(work: Coroutine[None, None, None]) -> None:
-    """Does it to its end, whoever gives up waiting for it."""
-    task = asyncio.create_task(work)
-    given_up: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError as error:
-            given_up = error
-    if given_up is not None:
-        raise given_up
-    task.result()
+        await to_its_end(_end(starting))
 
 
 async def _end(starting: "asyncio.Task[asyncio.subprocess.Process]") -> None:

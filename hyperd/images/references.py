@@ -7,6 +7,7 @@ from hyperd.errors import InvalidError
 
 DEFAULT_HOST = "docker.io"
 DEFAULT_TAG = "latest"
+_DOCKER_HUB = ("index.docker.io", "registry-1.docker.io")
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _PATH = re.compile(rf"{_PART}(?:/{_PART})*")
 _HOST = re.compile(r"(?:[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?|\[[0-9a-fA-F:.]+\])(?::[0-9]{1,5})?")
@@ -73,6 +74,18 @@ def parse(text: str) -> Reference:
     return Reference(host, path, tag or ("" if digest else DEFAULT_TAG), digest)
 
 
+def host_of(text: str) -> str:
+    """The registry that a user names: a host, perhaps with a port; addresses as Docker writes them are understood.
+
+    :raise InvalidError: it is none
+    """
+    host = text.partition("://")[2] or text
+    host = host.partition("/")[0]
+    if not _HOST.fullmatch(host):
+        raise InvalidError(f"{text[:300]!r} is no name of a registry")
+    return DEFAULT_HOST if host in _DOCKER_HUB else host
+
+
 def check_digest(digest: str) -> str:
     """The digest, when it is one that can be checked.
 
@@ -89,7 +102,7 @@ def _split(name: str) -> tuple[str, str]:
         host, path = first, rest
     else:
         host, path = DEFAULT_HOST, name
-    if host in ("index.docker.io", "registry-1.docker.io"):
+    if host in _DOCKER_HUB:
         host = DEFAULT_HOST
     if host == DEFAULT_HOST and "/" not in path:
         path = f"library/{path}"

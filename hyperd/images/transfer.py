@@ -14,6 +14,7 @@ from hyperd.images.client import Client, PassingError
 from hyperd.images.progress import Progress, Report
 from hyperd.images.settings import ImageSettings
 from hyperd.images.store import Store
+from hyperd.images.tasks import in_thread
 
 _BATCH = 1 << 20
 # What has to come in the time that a transfer may stand still.
@@ -83,7 +84,7 @@ class Downloads:
         except OSError as error:
             raise UnavailableError(f"cannot write {path}: {error.strerror}") from error
         with file:
-            part = await asyncio.to_thread(_Part, file)
+            part = await in_thread(_Part, file)
             try:
                 if part.size > size:
                     part.restart()
@@ -92,13 +93,13 @@ class Downloads:
                     raise _Wrong(
                         f"{client.name} sends other contents for {digest}: theirs have the digest {part.digest}"
                     )
-                await asyncio.to_thread(part.settle)
+                await in_thread(part.settle)
             except _Wrong:
                 path.unlink(missing_ok=True)
                 raise
             except OSError as error:
                 raise UnavailableError(f"cannot write {path}: {error.strerror}") from error
-        self._store.adopt_blob(path, digest)
+        await in_thread(self._store.adopt_blob, path, digest)
         report(Progress("download", digest, size, size))
 
     async def _fill(self, client: Client, repository: str, digest: str, size: int, part: _Part, report: Report) -> None:
@@ -153,8 +154,8 @@ class Downloads:
                 if part.size + len(pending) > size:
                     raise _Wrong(f"{client.name} sends more than the {size} bytes of {digest} that its manifest says")
                 if len(pending) >= _BATCH:
-                    await asyncio.to_thread(part.add, bytes(pending))
-                    pending.clear()
+                    batch, pending = bytes(pending), bytearray()
+                    await in_thread(part.add, batch)
                     report(Progress("download", digest, part.size, size))
                 if time.monotonic() - begun > self._settings.stall_timeout_s:
                     if came < _LEAST:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from hyperd.images import Image, Images
-from tests.vm.conftest import (  # noqa: F401  # noqa: F401
+from tests.vm.conftest import (  # noqa: F401
     bundle,
     empty,
     folder,

@@ -7,6 +7,7 @@ A job is a line of JSON on the standard input; lines of JSON come out: ``{"done"
 a line with the paths of the images below, and in the end ``{"result": {...}}`` or ``{"error": "...", "kind": "..."}``.
 """
 
+import contextlib
 import ctypes
 import hashlib
 import json
@@ -115,31 +116,38 @@ def convert(
 
     :raise InvalidError: the layer is not what it should be
     """
-    source = os.open(job["source"], os.O_RDONLY | os.O_CLOEXEC)
-    image = os.open(job["image"], os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    copy = os.open(job["blob"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600) if job["blob"] else None
-    packed = _Hashed(_File(source, job["offset"], job["size"]), copy, lambda done: say({"done": done}))
-    inner, kind = plain(_Ahead(packed))
-    unpacked = _Hashed(inner) if kind else packed
-    reader = Reader(_Ahead(unpacked) if kind else inner)
-    tree = Tree(Writer(image), entries_max=job["entries_max"], bytes_max=job["bytes_max"])
-    for entry in reader:
-        tree.add(entry, reader)
-    if packed.size != job["size"]:
-        raise LayerError(f"the layer has {packed.size} bytes and not {job['size']}")
-    _check("digest", packed.digest, job["digest"])
-    _check("diff id", unpacked.digest, job["diff_id"])
-    tree.finish(lambda: Stack(Path(path) for path in lower()))
-    for fd in (image, copy):
-        if fd is not None:
-            os.fsync(fd)
-    return {
-        "digest": packed.digest,
-        "diff_id": unpacked.digest,
-        "compression": kind,
-        "disk_size": os.fstat(image).st_blocks * 512,
-        "dependent": tree.dependent,
-    }
+    with contextlib.ExitStack() as stack:
+
+        def opened(path: str, flags: int) -> int:
+            fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+            stack.callback(os.close, fd)
+            return fd
+
+        source = _File(opened(job["source"], os.O_RDONLY), job["offset"], job["size"])
+        image = opened(job["image"], os.O_RDWR | os.O_CREAT | os.O_TRUNC)
+        copy = opened(job["blob"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC) if job["blob"] else None
+        packed = _Hashed(source, copy, lambda done: say({"done": done}))
+        inner, kind = plain(_Ahead(packed))
+        unpacked = _Hashed(inner) if kind else packed
+        reader = Reader(_Ahead(unpacked) if kind else inner)
+        tree = Tree(Writer(image), entries_max=job["entries_max"], bytes_max=job["bytes_max"])
+        for entry in reader:
+            tree.add(entry, reader)
+        if packed.size != job["size"]:
+            raise LayerError(f"the layer has {packed.size} bytes and not {job['size']}")
+        _check("digest", packed.digest, job["digest"])
+        _check("diff id", unpacked.digest, job["diff_id"])
+        tree.finish(lambda: Stack(Path(path) for path in lower()))
+        for fd in (image, copy):
+            if fd is not None:
+                os.fsync(fd)
+        return {
+            "digest": packed.digest,
+            "diff_id": unpacked.digest,
+            "compression": kind,
+            "disk_size": os.fstat(image).st_blocks * 512,
+            "dependent": tree.dependent,
+        }
 
 
 def _check(what: str, actual: str, wanted: str | None) -> None:

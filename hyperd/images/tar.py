@@ -254,7 +254,8 @@ class Reader:
 
 def shown(name: bytes) -> str:
     """A name of an archive as it may be printed."""
-    return name.decode(errors="backslashreplace").encode("unicode_escape").decode()[:300]
+    text = name[:300].decode(errors="backslashreplace")
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
 
 
 def _check_sum(header: bytes) -> None:

@@ -81,6 +81,7 @@ stage: build
 
 build: deps hyperd-deps guest
 	@$(PYTHON) kernel-config/build.py >/dev/null
+	@$(PYTHON) -IS tools/busybox_image.py '$(BUILD)/busybox.tar'
 
 clean: ## Remove what was built, but not the kernel and the Python packages
 	@rm -rf '$(BUILD)' '$(STAGE)' '$(RUNV_CACHE)/demo'

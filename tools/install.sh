@@ -66,6 +66,7 @@ case ${1-} in
         put 0755 "$BUILD/guest-plain/runv-monitor" "$to/libexec/runv/runv-monitor"
         put 0644 "$BUILD/initrd.img" "$to/share/runv/initrd.img"
         put 0644 "${KERNEL:?}" "$to/share/runv/vmlinux"
+        put 0644 "$BUILD/busybox.tar" "$to/share/runv/busybox.tar"
         put 0755 "$root/tools/launcher.py" "$to/bin/runv"
         put 0755 "$root/tools/hyper-launcher.py" "$to/bin/hyperctl"
         put 0755 "$root/tools/hyper-launcher.py" "$to/bin/hyperd"
@@ -76,7 +77,7 @@ case ${1-} in
         rm -f "$to/bin/runv" "$to/bin/hyperd" "$to/bin/hyperctl"
         rm -rf "$lib/runv" "$lib/hyperd" "$lib/hyperctl" "$lib/deps" "$lib/hyperd-deps"
         rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-monitor" "$to/libexec/runv/runv-qemu-shim.so"
-        rm -f "$to/share/runv/initrd.img" "$to/share/runv/vmlinux"
+        rm -f "$to/share/runv/initrd.img" "$to/share/runv/vmlinux" "$to/share/runv/busybox.tar"
         for folder in "$lib" "$to/libexec/runv" "$to/share/runv"; do
             [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
         done

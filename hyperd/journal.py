@@ -34,4 +34,6 @@ def set_up(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    logging.getLogger("asyncio").setLevel(max(logging.WARNING, root.level))
+    # What libraries say in detail is about themselves.
+    for name in ("asyncio", "aiohttp", "pyroute2"):
+        logging.getLogger(name).setLevel(max(logging.WARNING, root.level))

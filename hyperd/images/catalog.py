@@ -56,6 +56,7 @@ class Catalog:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._building: list[tuple[float, set[str]]] = []
+        self._configurations: dict[str, Configuration] = {}
 
     @contextlib.contextmanager
     def building(self) -> Iterator[set[str]]:
@@ -89,7 +90,10 @@ class Catalog:
         )
 
     def configuration(self, record: ImageRecord) -> Configuration:
-        return decode_configuration(self._store.read_blob(record.id))
+        known = self._configurations.get(record.id)
+        if known is None:
+            known = self._configurations[record.id] = decode_configuration(self._store.read_blob(record.id))
+        return known
 
     def manifest(self, record: ImageRecord) -> Manifest:
         manifest = decode_manifest(self._store.read_blob(record.manifest.digest), record.manifest.media_type)
@@ -156,7 +160,7 @@ class Catalog:
         untagged = tuple(map(shown, going))
         if not last or used:
             return Removed(untagged, (), 0)
-        self._store.drop_image(record.id)
+        self._drop(record.id)
         return Removed(untagged, (record.id,), self.sweep())
 
     def _name_meant(self, name: str) -> str:
@@ -172,8 +176,12 @@ class Catalog:
         going = [each.id for each in self._store.images() if each.id not in in_use and (unused or each.id not in named)]
         untagged = tuple(shown(name) for name, id_ in self._store.names().items() if id_ in going)
         for id_ in going:
-            self._store.drop_image(id_)
+            self._drop(id_)
         return Removed(untagged, tuple(going), self.sweep())
+
+    def _drop(self, id_: str) -> None:
+        self._store.drop_image(id_)
+        self._configurations.pop(id_, None)
 
     def sweep(self) -> int:
         keep = set().union(*(digests for _, digests in self._building))

@@ -35,7 +35,7 @@ from hyperd.images.pull import Content, registry, try_login
 from hyperd.images.push import Upload, replaced_layers
 from hyperd.images.references import Reference, host_of, parse
 from hyperd.images.settings import ImageSettings
-from hyperd.images.store import ImageRecord, Store
+from hyperd.images.store import ImageRecord, Store, parts_of
 from hyperd.images.tasks import in_thread
 from hyperd.images.transfer import Downloads
 
@@ -170,7 +170,8 @@ class Images:
         name = parse(target or reference)
         if name.digest:
             raise InvalidError(f"cannot push to {name}: a digest is not a name", hint="push to a tag")
-        with self._catalog.building():
+        with self._catalog.building() as pinned:
+            pinned.update(parts_of(self._catalog.record(reference)))
             record = await self._packed(self._catalog.record(reference))
             known = credentials or await self._keyring.find(name.host, name.path)
             async with Client(origin(name.host, self._settings), known, self._settings) as client:
@@ -261,7 +262,7 @@ class Images:
         record = self._catalog.record(parent)
         raw, packed = self._store.temporary(), self._store.temporary()
         with self._catalog.building() as pinned:
-            pinned.update(each.digest for each in (record.manifest, *record.blobs))
+            pinned.update(parts_of(record))
             try:
                 await spool(changes, raw, self._settings.layer_bytes_max)
                 layer = await in_thread(pack_changes, raw, packed)
@@ -317,9 +318,10 @@ class Images:
     async def save(self, references: Sequence[str], target: Path, *, kind: Literal["docker", "oci"] = "docker") -> None:
         """Writes images to a tar file, in OCI's layout, and as ``docker`` such that Docker reads it as well."""
         saved = []
-        with self._catalog.building():
+        with self._catalog.building() as pinned:
             for text in references:
                 record = self._catalog.record(text)
+                pinned.update(parts_of(record))
                 names = _names_given(text) if _is_name(text, record, self._store) else []
                 saved.append(Saved(names, record.manifest, self._catalog.manifest(record), record.diff_ids))
             await in_thread(write_archive, _merged(saved), target, self._store, docker=kind == "docker")

@@ -193,8 +193,7 @@ class Store:
         """
         wanted = {hex_of(digest) for digest in keep}
         for record in self._images.values():
-            wanted.update(hex_of(each.digest) for each in (record.manifest, *record.blobs))
-            wanted.update(map(hex_of, record.layers))
+            wanted.update(map(hex_of, parts_of(record)))
         freed = 0
         with _failing(f"clean {self.root}"):
             for folder in ("layers", "blobs", "parts"):
@@ -232,6 +231,11 @@ class Store:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def parts_of(record: ImageRecord) -> list[str]:
+    """What an image needs of the store: digests of blobs and keys of layers."""
+    return [record.manifest.digest, *(each.digest for each in record.blobs), *record.layers]
 
 
 def hex_of(digest: str) -> str:

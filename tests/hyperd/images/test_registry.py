@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 import zstandard
@@ -245,6 +246,56 @@ def test_tokens(tokens: tuple[str, Server], images: Images) -> None:
     with pytest.raises(DeniedError):
         run(images.push(f"{host}/public/one:1", target=f"{host}/public/two:1"))
     run(images.push(f"{host}/public/one:1", target=f"{host}/public/two:1", credentials=Credentials("bob", "secret")))
+
+
+def test_logging_in_where_there_are_tokens(tokens: tuple[str, Server], images: Images) -> None:
+    host, _ = tokens
+    with pytest.raises(DeniedError, match="incorrect username or password"):
+        run(images.login(f"http://{host}/v2/", "bob", "wrong"))
+    run(images.login(f"http://{host}/v2/", "bob", "secret"))
+    run(images.pull(f"{host}/private/one:1"))
+    with pytest.raises(InvalidError, match="is no name of a registry"):
+        run(images.login("no host", "bob", "secret"))
+
+
+def test_an_identity_token_is_exchanged(images: Images) -> None:
+    made = two_layers()
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path == "/token":
+            fields = parse_qs(asked.body.decode())
+            assert fields["refresh_token"] == ["identity"] and fields["scope"] == ["repository:image:pull"]
+            return Reply(b'{"access_token": "access"}')
+        if asked.headers.get("Authorization") == "Bearer access":
+            return serving(made)(asked)
+        realm = f'Bearer realm="http://{server.host}/token",service="a, \\"b\\"",scope="repository:image:pull,push"'
+        return Reply(b"", 401, {"WWW-Authenticate": realm})
+
+    with Server(answer) as server:
+        run(images.pull(f"{server.host}/image:1", credentials=Credentials(identity_token="identity")))
+        assert [each.method for each in server.asked if each.path == "/token"] == ["POST"]
+
+
+def test_a_full_disk(tmp_path: Path, settings: ImageSettings) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("mounting needs root")
+    root = tmp_path / "small"
+    root.mkdir()
+    source = write_layout(tmp_path / "layout", two_layers())
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", root], check=True)
+    try:
+        with Server(serving(two_layers())) as server, Images(root, settings) as images:
+            with pytest.raises(UnavailableError, match="No space left on device"):
+                run(images.load(source))
+            run(images.gc(()))
+            with pytest.raises(UnavailableError, match="No space left on device"):
+                run(images.pull(f"{server.host}/large:1"))
+            assert images.list() == () and os.listdir(root / "tmp") == []
+            run(images.gc(()))
+            small = write_layout(tmp_path / "small-layout", image([layer(Member("file", b"1"))]))
+            assert run(images.load(small))
+    finally:
+        subprocess.run(["umount", root], check=True)
 
 
 # Registries that do wrong

@@ -80,7 +80,10 @@ class Pod:
         return [line.split(" ", 1)[1] for line in (self.folder / f"{name}.log").read_text().splitlines()]
 
     def remove(self) -> None:
-        self.containerd.call("StopPodSandbox", pod_sandbox_id=self.id)
+        try:
+            self.containerd.call("StopPodSandbox", pod_sandbox_id=self.id)
+        except CriError:  # its shim was just ending; a kubelet asks again, too
+            self.containerd.call("StopPodSandbox", pod_sandbox_id=self.id)
         self.containerd.call("RemovePodSandbox", pod_sandbox_id=self.id)
 
 

@@ -139,7 +139,7 @@ def test_removed_at_its_end(docker: Docker) -> None:
 _QUESTIONS = """
 id; pwd; hostname; tty; umask; cat /proc/1/oom_score_adj
 env | sort
-grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid|Sig(Ign|Blk))' /proc/self/status
+grep -E '^(Cap|NoNewPrivs|Seccomp:|Groups|Uid|Gid|SigBlk)' /proc/self/status
 ulimit -Sc -Hc -Ss -Hs
 awk '{ print $2 }' /proc/mounts | grep -v /sys/fs/cgroup/ | sort
 ls -l /dev | awk '{ print $1, $3, $4, $NF }' | sort

@@ -295,10 +295,24 @@ static void client_event(struct loop *loop, struct watch *watch, uint32_t events
 	client_update(client);
 }
 
+static void refuse(int fd)
+{
+	static const char text[] = "too many clients";
+	uint8_t frame[WIRE_HEADER + sizeof(text)] = { 0, 0, 0, sizeof(text), FRAME_ERROR };
+
+	memcpy(frame + WIRE_HEADER + 1, text, sizeof(text) - 1);
+	(void)!send(fd, frame, sizeof(frame), MSG_DONTWAIT | MSG_NOSIGNAL);
+	close(fd);
+}
+
 void clients_add(struct clients *clients, int fd)
 {
 	struct client *client = clients->count < CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
 
+	if (clients->count >= CLIENTS_MAX) {
+		refuse(fd);
+		return;
+	}
 	if (client == NULL || loop_add(clients->loop, &client->watch, fd, EPOLLIN, client_event) < 0) {
 		free(client);
 		close(fd);

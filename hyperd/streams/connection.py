@@ -71,7 +71,7 @@ class Connection:
         return frame[1]
 
     def close(self) -> None:
-        """Reading and writing end."""
+        """Hangs up. Nobody may be reading or writing."""
         self._link.close()
 
 

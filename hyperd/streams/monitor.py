@@ -34,6 +34,7 @@ from runv.processes import Identity, read_identity
 PROGRAM = Path(__file__).resolve().parents[4] / "libexec/runv/runv-monitor"
 
 _ABANDON_PAUSE_S = 0.05
+_WAIT_PAUSE_S = 0.02
 _GRACE_STEP_S = 0.05
 _GRACE_STEPS = 60
 _KILL_TIMEOUT_S = 10.0
@@ -283,6 +284,8 @@ async def wait(folder: Path) -> Exit:
             while (frame := await link.receive()) is not None:
                 if frame[0] == connection.EXIT:
                     return parse_exit(frame[1])
+            # It ends at this moment, or has too many clients.
+            await asyncio.sleep(_WAIT_PAUSE_S)
         except ConnectionError:
             pass  # it has ended meanwhile: the file, or its absence, tells
         finally:
@@ -390,6 +393,7 @@ async def attach(
 
     :param hold: the process waits when we do not read. Without it we lose what is said meanwhile, and are told how much
     :raise MissingError: there is no monitor, and no exit status either
+    :raise UnavailableError: it has too many clients
     """
     try:
         link = await connect(folder)
@@ -406,6 +410,8 @@ async def attach(
         raise
     if frame is None or frame[0] != connection.ATTACHED:
         link.close()
+        if frame is not None:
+            raise UnavailableError(f"cannot attach: {frame[1].decode(errors='replace')}")
         return _attached_too_late(folder)
     return Attachment(link, frame[1][0], None)
 

@@ -327,3 +327,16 @@ def test_folder_used_again(world: World) -> None:
         assert [line.text async for line in logs.read(world.root / "one.log")] == ["1\n", "2\n", "3\n"]
 
     run(work())
+
+
+def test_more_clients_than_there_may_be(world: World) -> None:
+    async def work() -> None:
+        folder, created = await world.start("sleep", "1000")
+        waiting = [asyncio.create_task(monitor.wait(folder)) for _ in range(70)]
+        await asyncio.sleep(0.1)
+        with pytest.raises(UnavailableError, match="too many clients"):
+            await monitor.attach(folder)
+        os.kill(created.pid, signal.SIGKILL)
+        assert {end.code for end in await asyncio.gather(*waiting)} == {137}
+
+    run(work())

@@ -18,6 +18,8 @@ class Found(NamedTuple):
 
 def find(client: Client, name: str, kinds: tuple[str, ...]) -> Found:
     """The first of the kinds (``pods``, ``containers``, ``images``, ...) that knows the name. Raises CtlError."""
+    if "/" in name and kinds[:2] == ("pods", "containers"):
+        kinds = kinds[1:]  # only containers are called so, or images
     for kind in kinds:
         try:
             return Found(kind, path(kind, name), client.get(path(kind, name)))

@@ -151,29 +151,33 @@ def history(app: App, name: str, no_trunc: bool, kind: str | None) -> None:
 @click.option("-a", "--author", default="", help="Who made it.")
 @click.option("-m", "--message", default="", help="What was changed.")
 @click.option("-c", "--change", multiple=True, metavar="INSTRUCTION", help="An instruction of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR.")
-@click.option("-p", "--pause/--no-pause", default=True, help="Whether the container is halted meanwhile.")
+@click.option("-p", "--pause/--no-pause", "_pause", help="Accepted: the container goes on meanwhile.")
 @click.argument("name", type=POD_OR_CONTAINER)
 @click.argument("reference")
 @pass_app
-def commit(app: App, name: str, reference: str, author: str, message: str, change: tuple[str, ...], pause: bool) -> None:
+def commit(app: App, name: str, reference: str, author: str, message: str, change: tuple[str, ...], _pause: bool) -> None:
     """Make an image of what a container has changed."""
-    body = {"reference": reference, "author": author, "message": message, "changes": list(change), "pause": pause}
+    body = {"reference": reference, "author": author, "message": message, "changes": list(change)}
     done = app.client.post(f"{container(app.client, name).where}/commit", body)
     image = done.get("image", done)
     out(str(image.get("id", "")))
 
 
-@command("load", examples="hyperctl load -i busybox.tar\ndocker save app | hyperctl load\nhyperctl load -i layout.tar --name app:1")
+@command("load", examples="hyperctl load busybox.tar\ndocker save app | hyperctl load\nhyperctl load -i layout.tar --name app:1")
 @click.option("-i", "--input", "source", metavar="FILE", help="The archive. Default: stdin.")
 @click.option("-n", "--name", help="A name for an image that brings none.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the names.")
+@click.argument("file", required=False)
 @pass_app
-def load(app: App, source: str | None, name: str | None, quiet: bool) -> None:
+def load(app: App, source: str | None, file: str | None, name: str | None, quiet: bool) -> None:
     """Get images from an archive: of Docker, of the OCI, packed or not."""
     query = {"name": name}
-    with _reading(source) as (file, total), app.client.upload("POST", "/images/load", kind="application/x-tar", query=query) as upload:
+    if source and file:
+        raise click.UsageError("name one archive, by -i or after the options", click.get_current_context())
+    source = source or file
+    with _reading(source) as (archive, total), app.client.upload("POST", "/images/load", kind="application/x-tar", query=query) as upload:
         with sending(total, f"sending {source or 'stdin'}", quiet=quiet) as show:
-            for count in upload.copy(file):
+            for count in upload.copy(archive):
                 show.advance(count)
         result = follow(upload.lines(), quiet=quiet)
     for image in result.get("images") or []:

@@ -151,6 +151,8 @@ def run(app: App, /, **given: Any) -> None:
     outcome = _attached(app.client, pods[0], given, keys)
     if outcome.code is None:
         note(f"hyperctl: left {pods[0]['name']} running; `hyperctl attach {pods[0]['name']}` comes back")
+    elif given["remove"] and len(pods) == 1 and not given["into"]:
+        _await_removal(app.client, pods[0])
     raise Exit(outcome.code or 0)
 
 
@@ -240,6 +242,15 @@ def _undo(client: Client, pod: dict[str, Any], error: CtlError) -> None:
     except CtlError as second:
         if not isinstance(second, ApiError) or second.status != 404:
             note(f"hyperctl: cannot remove {pod['name']}: {second.message}")
+
+
+def _await_removal(client: Client, pod: dict[str, Any]) -> None:
+    """The daemon removes it by itself: its volumes and names are free when the command has ended."""
+    try:
+        client.delete(path("pods", pod["id"]), force=True)
+    except ApiError as error:
+        if error.status != 404:
+            raise
 
 
 def _start_error(error: CtlError) -> CtlError:

@@ -51,6 +51,7 @@ def fake(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fake]:
         monkeypatch.setenv("HYPER_HOST", f"unix://{running.socket}")
         running.answers["GET /pods/web"] = WEB
         yield running
+        assert running.violations == []
 
 
 @pytest.fixture

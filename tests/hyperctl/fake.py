@@ -11,6 +11,8 @@ from urllib.parse import unquote
 
 from aiohttp import WSMsgType, web
 
+from tests.hyperctl.contract import violation
+
 WAIT_S = 20
 
 
@@ -50,6 +52,7 @@ class Fake:
         self.answers: dict[str, Answer] = {}
         self.streams: dict[str, Stream] = {}
         self.asked: list[Asked] = []
+        self.violations: list[str] = []
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -98,13 +101,21 @@ class Fake:
             return await self._stream(request, path)
         asked = Asked(request.method, path, dict(request.query), await _body(request))
         self.asked.append(asked)
+        self._check(request, path, asked.body)
         answer = self.answers.get(f"{request.method} {path}", refusal(404, "missing", f"{unquote(path)}: no such thing"))
         if callable(answer):
             answer = await asyncio.get_running_loop().run_in_executor(None, answer, asked)
         return _response(answer)
 
+    def _check(self, request: web.Request, path: str, body: Any, method: str = "") -> None:
+        query = {name: request.query.getall(name) for name in request.query}
+        found = violation(method or request.method, path, query, body)
+        if found:
+            self.violations.append(found)
+
     async def _stream(self, request: web.Request, path: str) -> web.StreamResponse:
         self.asked.append(Asked("STREAM", path, dict(request.query), None))
+        self._check(request, path, None, method="STREAM")
         if path not in self.streams:
             return _response(refusal(404, "missing", f"{unquote(path)}: no such stream"))
         socket = web.WebSocketResponse()

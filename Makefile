@@ -36,8 +36,8 @@ MAKEFLAGS += --no-print-directory
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
-run: setup-run stage ## Install what is missing, build, and run a container in its own VM
-	@$(PYTHON) tools/demo.py '$(STAGE)/bin/runv' '$(RUNV_CACHE)/demo'
+run: setup-run stage ## Install what is missing, build, start hyperd, and run containers in VMs of their own
+	@$(PYTHON) tools/demo.py '$(STAGE)/bin' '$(RUNV_CACHE)/demo'
 
 test: setup-test check stage ## Check the sources and run all tests
 	@$(STAGED) '$(VENV)/bin/python' -m pytest -m 'not engines or smoke' $(TESTS)

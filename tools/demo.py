@@ -1,66 +1,90 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""``make run``: a busybox root file system, a bundle, and a container in its own VM.
+"""``make run``: start hyperd where none runs, and run containers in machines of their own.
 
-Arguments: the runv to use, and the folder that becomes the bundle.
+Arguments: the folder of the programs, and one to keep things in. hyperd is left running, so that one can go on typing.
 """
 
-import json
 import os
-import shutil
+import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
-from typing import Any
 
-BUSYBOX = Path("/bin/busybox")
-ARGS = ["sh", "-c", 'echo helloworld; echo "guest kernel: $(uname -r)"']
+IMAGE = "share/runv/busybox.tar"
+START_TIMEOUT_S = 60
+HOLD = ["sleep", "3600"]
 
 
-def make_rootfs(rootfs: Path) -> None:
-    """Debian's busybox, and a link for each of its programs. The folder is there complete or not at all."""
-    if rootfs.exists():
-        return
-    temp = rootfs.with_name(f".rootfs.{os.getpid()}")
+def command(programs: Path, *argv: str) -> int:
+    """Runs hyperctl, shown as it would be typed."""
+    print(f"$ {shlex.join(['hyperctl', *argv])}", flush=True)
+    return subprocess.run([programs / "hyperctl", *argv], check=False).returncode
+
+
+def quietly(programs: Path, *argv: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([programs / "hyperctl", *argv], capture_output=True, text=True, check=False)
+
+
+def is_running(programs: Path) -> bool:
+    return quietly(programs, "version").returncode == 0
+
+
+def start_daemon(programs: Path, folder: Path) -> str:
+    """A daemon that outlives us. Says how it is ended; empty where it does not start."""
+    log = folder / "hyperd.log"
+    environ = os.environ | {"PATH": f"{programs}:{os.environ.get('PATH', '')}"}
+    with log.open("ab") as output:
+        daemon = subprocess.Popen([programs / "hyperd"], env=environ, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    print(f"$ hyperd >>{log} 2>&1 &", flush=True)
+    end = time.monotonic() + START_TIMEOUT_S
+    while daemon.poll() is None and time.monotonic() < end:
+        if is_running(programs):
+            return f"kill {daemon.pid}"
+        time.sleep(0.1)
+    if daemon.poll() is None:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait()
+    print(f"hyperd does not start; the end of {log}:\n" + "\n".join(log.read_text().splitlines()[-20:]), file=sys.stderr)
+    return ""
+
+
+def load_image(programs: Path) -> int:
+    """Debian's busybox as an image, so that no registry is needed."""
+    if quietly(programs, "inspect", "--type", "image", "busybox").returncode == 0:
+        return 0
+    return command(programs, "load", str(programs.parent / IMAGE))
+
+
+def tour(programs: Path) -> int:
+    """The two commands that everybody types first."""
+    status = command(programs, "run", "-t", "--rm", "busybox", "echo", "helloworld")
+    if status:
+        return status
+    pod = f"demo-{os.getpid()}"
+    status = command(programs, "run", "-d", "--name", pod, "busybox", *HOLD)
     try:
-        for folder in ("bin", "dev", "etc", "proc", "sys", "tmp"):
-            (temp / folder).mkdir(parents=True)
-        shutil.copy(BUSYBOX, temp / "bin/busybox")
-        for applet in output_of(str(BUSYBOX), "--list").split():
-            link = temp / "bin" / applet
-            if not link.exists():
-                link.symlink_to("busybox")
-        temp.rename(rootfs)
+        return status or command(programs, "exec", "-t", pod, "uname", "-r")
     finally:
-        shutil.rmtree(temp, ignore_errors=True)
-
-
-def make_bundle(runv: str, folder: Path) -> None:
-    """What ``runv spec`` says, with our command and without a terminal."""
-    path = folder / "config.json"
-    path.unlink(missing_ok=True)
-    subprocess.run([runv, "spec", "--bundle", str(folder)], check=True)
-    config: dict[str, Any] = json.loads(path.read_text())
-    config["process"] |= {"terminal": False, "args": ARGS}
-    path.write_text(json.dumps(config, indent=2))
-
-
-def output_of(*argv: str) -> str:
-    """Stdout of a program that is expected to work."""
-    return subprocess.run(argv, stdout=subprocess.PIPE, text=True, check=True).stdout
+        command(programs, "rm", "-f", pod)
 
 
 def main() -> int:
     """Entry point."""
-    runv, folder = sys.argv[1], Path(sys.argv[2])
+    programs, folder = Path(sys.argv[1]), Path(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
-    make_rootfs(folder / "rootfs")
-    make_bundle(runv, folder)
-    identifier = f"demo-{os.getpid()}"
-    print(f"$ runv run --bundle {folder} {identifier}", flush=True)
-    status = subprocess.run([runv, "run", "--bundle", str(folder), identifier], check=False).returncode
+    ending = ""
+    if not is_running(programs):
+        ending = start_daemon(programs, folder)
+        if not ending:
+            return 1
+    status = load_image(programs) or tour(programs)
     if status == 0:
-        print(f"host kernel:  {os.uname().release}")
+        print(f"this host's kernel: {os.uname().release}")
+    if ending:
+        print(f"hyperd goes on running, and hyperctl is in {programs}; `{ending}` ends it")
     return status
 
 

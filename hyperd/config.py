@@ -79,7 +79,7 @@ class Network(_Section, frozen=True):
 
 
 class Config(_Section, frozen=True):
-    """Everything. ``root`` is kept across reboots (database, images, disks, logs), ``state`` is not (sockets, bundles, what runs)."""
+    """Everything. ``machine_image``: whose programs a process in a machine finds. ``root`` is kept across reboots (database, images, disks, logs), ``state`` is not (sockets, bundles, what runs)."""
 
     root: str = "/var/lib/hyperd"
     state: str = "/run/hyperd"
@@ -87,6 +87,7 @@ class Config(_Section, frozen=True):
     monitor: str = ""
     log_level: str = "info"
     root_size_mib: _Count = 10240
+    machine_image: str = "busybox"
     create_parallel: _Count = 4
     kept_events: _Count = 10000
     api: Api = Api()

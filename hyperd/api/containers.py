@@ -323,7 +323,7 @@ async def _execute(call: Call, pod: Pod, container: ContainerRecord | None) -> I
     )
     made = await call.services.execs.create(pod, container, wanted)
     if body.detach:
-        await call.services.execs.start(pod, made, hold=False)
+        await call.services.execs.release(pod, await call.services.execs.start(pod, made, hold=False))
     return Identity(made.id)
 
 
@@ -344,9 +344,13 @@ async def attach_exec(call: Call) -> Any:
     folder = pod.tools.folder(record.pod, record.id)
 
     async def connect() -> Streams:
-        if pod.book.execs[record.id].phase == "created":
-            await call.services.execs.start(pod, record, hold=True)
-        return await pod.tools.monitors.attach(folder, stdin=record.stdin, stdout=True, stderr=True, hold=True)
+        known = pod.book.execs[record.id]
+        if known.phase != "created":
+            return await pod.tools.monitors.attach(folder, stdin=record.stdin, stdout=True, stderr=True, hold=True)
+        started = await call.services.execs.start(pod, known, hold=True)
+        attached = await pod.tools.monitors.attach(folder, stdin=record.stdin, stdout=True, stderr=True, hold=True)
+        await call.services.execs.release(pod, started)
+        return attached
 
     async def end() -> tuple[int, int]:
         await pod.book.until(lambda: pod.book.gone or pod.book.execs.get(record.id, record).phase == "exited")

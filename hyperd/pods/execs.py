@@ -67,23 +67,45 @@ class Execs:
                 stdin_once=True,
                 log=spec.Log(driver="none"),
                 log_path=None,
-                hold=hold,
-                timeout_s=self._tools.config.timeouts.command_s,
+                hold=None if record.machine else hold,
+                timeout_s=self._tools.config.timeouts.create_s,
             )
         except HyperError as error:
-            failure = as_program_error(error)
-            code = getattr(failure, "exit_code", 255)
-            await pod.book.put_exec(msgspec.structs.replace(record, phase="exited", code=code))
-            raise failure from error
+            raise await self._failed(pod, record, error) from error
+        return record
+
+    async def release(self, pod: Pod, record: ExecRecord) -> ExecRecord:
+        """What was started is let go on, now that whoever wanted to attach has done so.
+
+        :raise HyperError: it cannot be run
+        """
+        if record.machine:
+            try:
+                await self._tools.runtime.start(record.id)
+            except HyperError as error:
+                raise await self._failed(pod, record, error) from error
         record = await pod.book.put_exec(msgspec.structs.replace(record, phase="running"))
         await self._tools.bus.publish("exec", "start", record.id, record.args[0], pod=pod.book.pod.name, container=record.container)
         self._watch(pod, record)
         return record
 
+    async def _failed(self, pod: Pod, record: ExecRecord, error: HyperError) -> HyperError:
+        failure = as_program_error(error)
+        await self._clear(record)
+        await pod.book.put_exec(msgspec.structs.replace(record, phase="exited", code=getattr(failure, "exit_code", 255)))
+        return failure
+
+    async def _clear(self, record: ExecRecord) -> None:
+        await self._tools.monitors.end(self._tools.folder(record.pod, record.id))
+        if record.machine:
+            await self._tools.runtime.delete(record.id)
+
     async def _command(self, pod: Pod, record: ExecRecord) -> list[str]:
-        container = pod.book.containers.get(record.container)
-        if container is None:
-            raise ConflictError("a process in the machine itself cannot be run yet")
+        """In the machine it is a container of its own, which shares all namespaces with it that it can."""
+        if record.machine:
+            bundle = await self._tools.preparer.machine(pod.book.pod, record)
+            return self._tools.runtime.command("create", "--bundle", str(bundle), record.id)
+        container = pod.book.containers[record.container]
         own = pod.book.specification(container)
         file = await self._tools.preparer.process(pod.book.pod, container, own, record)
         return self._tools.runtime.command("exec", "--process", str(file), container.id)
@@ -108,6 +130,7 @@ class Execs:
         except HyperError as error:
             _LOG.warning("cannot watch a process: %s", error, extra={"id": record.id})
         if record.id in pod.book.execs and not pod.book.gone:
+            await self._clear(record)
             await pod.book.put_exec(msgspec.structs.replace(record, phase="exited", code=code, signal=number))
             await self._tools.bus.publish("exec", "die", record.id, record.args[0], pod=pod.book.pod.name, exit_code=str(code))
 

@@ -41,7 +41,8 @@ class Machine:
         """Removes containers and machine; the files of the pod stay."""
         pod = self._book.pod.id
         await asyncio.gather(*(self.clear_process(pod, one) for one in self._book.containers))
-        await asyncio.gather(*(self._tools.monitors.end(self._tools.folder(pod, one)) for one in self._book.execs))
+        running = [one for one in self._book.execs.values() if one.phase in ("starting", "running")]
+        await asyncio.gather(*(self.clear_process(pod, one.id) for one in running))
         await self._tools.runtime.delete(pod)
 
     async def clear_process(self, pod: str, container: str) -> None:

@@ -50,7 +50,7 @@ class Manager:
 
     async def _remove_strangers(self) -> None:
         """What an earlier daemon made for pods and containers that it then removed, or never wrote down."""
-        known = set(self._pods) | {one for pod in self.all() for one in pod.book.containers}
+        known = set(self._pods) | {one for pod in self.all() for one in (*pod.book.containers, *pod.book.execs)}
         for identity in self.tools.runtime.known():
             if identity not in known:
                 _LOG.warning("removing a container that nobody owns", extra={"id": identity})

@@ -72,7 +72,9 @@ class RunvMonitors:
     async def end(self, folder: Path) -> None:
         """Kills a monitor and the call that it is waiting for, and forgets both; fine when there is none."""
         if await asyncio.to_thread(folder.is_dir):
-            await monitor.end(folder)
+            # One whose process has ended only lets its clients read the rest, and then ends: it does not need its folder for that.
+            if monitor.state(folder) != "exited":
+                await monitor.end(folder)
             await asyncio.to_thread(shutil.rmtree, folder, True)
 
     async def attach(self, folder: Path, *, stdin: bool, stdout: bool, stderr: bool, hold: bool) -> Streams:

@@ -146,6 +146,12 @@ class Preparer(Protocol):
         :raise InvalidError: there is no such user, ...
         """
 
+    async def machine(self, pod: PodRecord, wanted: ExecRecord) -> Path:
+        """The bundle of a process in the machine, outside of all containers.
+
+        :raise UnavailableError: there is no image with programs for it
+        """
+
     async def forget_container(self, pod: PodRecord, record: ContainerRecord) -> None:
         """Removes the disk, log and files of a container."""
 

@@ -192,6 +192,40 @@ class BundlePreparer:
         await asyncio.to_thread(path.write_bytes, msgspec.json.encode(document))
         return path
 
+    async def machine(self, pod: PodRecord, wanted: ExecRecord) -> Path:
+        """A container with the programs of an image, in no namespaces of its own but that of mounts: it sees the machine as it is.
+
+        :raise UnavailableError: the image is not here
+        """
+        try:
+            image = await asyncio.to_thread(self._images.find, self._config.machine_image)
+        except MissingError:
+            hint = f"load it, or name another one in machine_image: {self._config.machine_image}"
+            raise UnavailableError("there is no image with programs for the machine", hint=hint) from None
+        privileged = spec.Container(
+            name="machine", image=self._config.machine_image, tty=wanted.tty, security=spec.Security(privileged=True, user="0")
+        )
+        record = ContainerRecord(id=wanted.id, pod=pod.id, name="machine", kind="main", position=0, created=wanted.created)
+        place = self._place(pod, record)
+        made = bundle.container(pod.spec, privileged, _view(image), place, {}, read=_read)
+        environment = [(name, value) for name, _, value in (entry.partition("=") for entry in wanted.environment)]
+        made.config["process"] = bundle.exec_process(
+            pod.spec,
+            privileged,
+            _view(image),
+            place,
+            wanted.args,
+            environment=environment,
+            cwd=wanted.cwd,
+            user=wanted.user,
+            tty=wanted.tty,
+            privileged=True,
+        )
+        made.config["linux"]["namespaces"] = [{"type": "network", "path": f"/proc/{place.infra_pid}/ns/net"}, {"type": "mount"}]
+        folder = self._folder(pod.id, wanted.id)
+        await asyncio.to_thread(_write_bundle, folder, made.config, made.files)
+        return folder
+
     async def forget_container(self, pod: PodRecord, record: ContainerRecord) -> None:
         """Its disk, log and files."""
         await asyncio.to_thread(_remove, self._folder(pod.id, record.id))

@@ -69,6 +69,8 @@ def test_processes_in_a_container(daemon: Daemon) -> None:
     assert (echoed.returncode, len(echoed.stdout), echoed.stderr) == (7, 300000, b"no\n")
     assert daemon.ctl("exec", "-u", "nobody", "p", "id", "-un").stdout == b"nobody\n"
     assert daemon.ctl("exec", "-u", "nonesuch", "p", "true").returncode != 0
+    inside = daemon.ctl("exec", "--vm", "p", "sh", "-c", "hostname; ps | grep -c '[s]leep 1000'; exit 4")
+    assert (inside.returncode, inside.stdout) == (4, b"p\n1\n"), inside
     daemon.expect(200, "POST", "/pods/p/pause")
     assert daemon.state("p") == "paused"
     daemon.expect(200, "POST", "/pods/p/unpause")

@@ -228,6 +228,9 @@ class Preparer:
     async def process(self, pod: PodRecord, record: ContainerRecord, container: spec.Container, wanted: ExecRecord) -> Path:
         return self.world.folder
 
+    async def machine(self, pod: PodRecord, wanted: ExecRecord) -> Path:
+        return self.world.folder
+
     async def forget_container(self, pod: PodRecord, record: ContainerRecord) -> None:
         await self.world.call("forget", record.id)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from hyperd.errors import ConflictError, InvalidError, MissingError
 from hyperd.images.documents import Configuration, ImageConfig, Manifest, Step, decode_configuration, decode_manifest
+from hyperd.images.layers import chain_ids
 from hyperd.images.references import Reference, parse
 from hyperd.images.store import ImageRecord, Store
 
@@ -16,7 +17,7 @@ _HEX = re.compile(r"(?:sha256:)?([0-9a-f]{1,64})")
 
 
 class Layer(NamedTuple):
-    """``path`` of the EROFS image; ``size`` bytes that it takes on the disk."""
+    """``path`` of the EROFS image; ``size`` bytes that it takes on the disk. Where layers were joined ``diff_id`` is the id of their chain."""
 
     diff_id: str
     path: Path
@@ -74,7 +75,12 @@ class Catalog:
 
     def view(self, record: ImageRecord) -> Image:
         configuration = self.configuration(record)
-        layers = zip(record.diff_ids, record.layers, record.sizes, strict=True)
+        joined = len(record.diff_ids) - len(record.layers)
+        names = [
+            *(chain_ids(record.diff_ids)[joined:][:1] if joined else record.diff_ids[:1]),
+            *record.diff_ids[joined + 1 :],
+        ]
+        layers = zip(names, record.layers, record.sizes, strict=True)
         return Image(
             record.id,
             tuple(sorted(shown(name) for name, id_ in self._store.names().items() if id_ == record.id)),

@@ -344,14 +344,19 @@ class Images:
         digests: Sequence[str],
     ) -> Image:
         """Everything is here: the record makes it an image, the names come last."""
+        layers = [(each.key, each.size) for each in unpacked]
+        count = len(layers) - self._settings.layers_max + 1
+        if count > 1:
+            chain = chain_ids(diff_ids)[count - 1]
+            layers[:count] = [await self._layers.join([key for key, _ in layers[:count]], chain)]
         async with self._changing:
-            return await in_thread(self._record, manifest, config, unpacked, diff_ids, names, digests)
+            return await in_thread(self._record, manifest, config, layers, diff_ids, names, digests)
 
     def _record(
         self,
         manifest: bytes,
         config: bytes,
-        unpacked: Sequence[Unpacked],
+        layers: Sequence[tuple[str, int]],
         diff_ids: Sequence[str],
         names: Sequence[Reference],
         digests: Sequence[str],
@@ -360,7 +365,7 @@ class Images:
         assert isinstance(decoded, Manifest)
         id_ = self._store.write_blob(config)
         known = self._store.image(id_)
-        with Stack(self._layers.paths([each.key for each in unpacked])) as stack:
+        with Stack(self._layers.paths([key for key, _ in layers])) as stack:
             passwd, group = (stack.read(path, _USERS_MAX) for path in (b"etc/passwd", b"etc/group"))
         record = ImageRecord(
             id_,
@@ -371,8 +376,8 @@ class Images:
             ),
             [decoded.config, *decoded.layers],
             list(diff_ids),
-            [each.key for each in unpacked],
-            [each.size for each in unpacked],
+            [key for key, _ in layers],
+            [size for _, size in layers],
             list(dict.fromkeys([*(known.digests if known else ()), *digests])),
             passwd,
             group,

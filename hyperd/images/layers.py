@@ -83,6 +83,30 @@ class Layers:
             raise errors.exceptions[0] from None
         return [task.result() for task in tasks]
 
+    async def join(self, keys: Sequence[str], chain: str) -> tuple[str, int]:
+        """One layer instead of those of ``chain``: its key and its size on the disk.
+
+        :raise UnavailableError: there is no room
+        """
+        key = f"sha256:{hashlib.sha256(f'merged {chain}'.encode()).hexdigest()}"
+        async with self._locked(key):
+            known = self._store.find_layer(key, key)
+            if known is not None:
+                self._store.renew_layer(key)
+                return key, known[1].size
+            image = self._store.temporary()
+            job = {
+                "merge": [str(path) for path in self.paths(keys)],
+                "image": str(image),
+                "bytes_max": self._settings.layer_bytes_max,
+            }
+            try:
+                result = await self._run(job, _nothing_below, lambda _: None)
+                await in_thread(self._store.adopt_layer, image, LayerRecord(key, key, False, result["disk_size"]))
+            finally:
+                image.unlink(missing_ok=True)
+            return key, result["disk_size"]
+
     async def _one(
         self, source: Source, diff_id: str, chain: str, below: list["asyncio.Task[Unpacked]"], report: Report
     ) -> Unpacked:
@@ -180,6 +204,10 @@ class Layers:
 
     def paths(self, keys: Sequence[str]) -> list[Path]:
         return [self._store.layer(key) for key in keys]
+
+
+async def _nothing_below() -> list[str]:
+    return []
 
 
 def chain_ids(diff_ids: Sequence[str]) -> list[str]:

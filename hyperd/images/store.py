@@ -40,7 +40,8 @@ class LayerRecord(msgspec.Struct, frozen=True):
 
 
 class ImageRecord(msgspec.Struct, frozen=True):
-    """An image. ``layers``: the keys of the layers, bottom first. ``digests``: ``repository@digest`` under which it was pulled or pushed."""
+    """An image. ``layers``: the keys of the layers, bottom first; where there are fewer than ``diff_ids`` the first
+    stands for all those before the others. ``digests``: ``repository@digest`` under which it was pulled or pushed."""
 
     id: str
     manifest: Descriptor
@@ -124,6 +125,12 @@ class Store:
             self._rename(path, self.layer(key))
         self._write(self.layer(key).with_suffix(".json"), msgspec.json.encode(record))
         return key
+
+    def renew_layer(self, key: str) -> None:
+        """It is as good as new: an image that is being made needs it."""
+        with _failing(f"use layer {key}"):
+            for path in (self.layer(key), self.layer(key).with_suffix(".json")):
+                os.utime(path)
 
     def find_layer(self, diff_id: str, chain_id: str) -> tuple[str, LayerRecord] | None:
         """The layer as it is on that chain, if it was unpacked."""

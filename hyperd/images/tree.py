@@ -15,6 +15,7 @@ from hyperd.errors import InvalidError
 from hyperd.images import tar
 from hyperd.images.erofs import NAME_MAX, Attributes, Directory, Node, Writer
 from hyperd.images.lower import OPAQUE, Leaf, Stack, View
+from hyperd.images.merging import copy
 from hyperd.images.tar import Entry, Reader, shown
 
 _WHITEOUT = b".wh."
@@ -261,24 +262,13 @@ class _Merge:
             raise LayerError(
                 f"{shown(b'/'.join(name))} is a hard link to {shown(b'/'.join(target))}, which is in no layer"
             )
-        node = self._copy(found)
+        node = copy(found, self._tree.writer)
         self._tree.place_node(target, node)
         self._tree.place_node(name, node)
 
     def _lower(self, target: list[bytes]) -> View | Leaf | None:
         folder = self._stack.find(b"/".join(target[:-1]))
         return folder.child(target[-1]) if isinstance(folder, View) else None
-
-    def _copy(self, leaf: Leaf) -> Node:
-        inode = leaf.inode
-        writer = self._tree.writer
-        if inode.type == stat.S_IFREG:
-            return writer.file(inode.attributes, inode.size, leaf.image.data(inode))
-        if (target := leaf.target) is not None:
-            return writer.symlink(inode.attributes, target)
-        return writer.special(
-            inode.attributes, inode.value >> 8 & 0xFFF, inode.value & 0xFF | inode.value >> 12 & 0xFFF00
-        )
 
     def _relocate(self) -> bool:
         """Moves the contents of directories that nobody described, and that are symbolic links below, to where these lead."""

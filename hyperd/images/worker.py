@@ -25,6 +25,7 @@ from hyperd.errors import HyperError, InvalidError
 from hyperd.images.compression import plain
 from hyperd.images.erofs import Writer
 from hyperd.images.lower import Stack
+from hyperd.images.merging import merge
 from hyperd.images.tar import CHUNK, Reader, Source
 from hyperd.images.tree import LayerError, Tree
 
@@ -150,6 +151,18 @@ def convert(
         }
 
 
+def join(job: dict[str, Any]) -> dict[str, Any]:
+    """Does the other kind of job: the layers ``merge``, bottom first, become the one ``image``."""
+    image = os.open(job["image"], os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        with Stack(map(Path, job["merge"])) as stack:
+            merge(stack, Writer(image))
+        os.fsync(image)
+        return {"disk_size": os.fstat(image).st_blocks * 512}
+    finally:
+        os.close(image)
+
+
 def _check(what: str, actual: str, wanted: str | None) -> None:
     if wanted is not None and actual != wanted:
         raise LayerError(f"the {what} of the layer is {actual} and not {wanted}")
@@ -186,7 +199,7 @@ def main() -> None:
         return
     _confine(job["bytes_max"])
     try:
-        _say({"result": convert(job, _say, _lower)})
+        _say({"result": join(job) if "merge" in job else convert(job, _say, _lower)})
     except InvalidError as error:
         _say({"error": error.message, "kind": "invalid"})
     except HyperError as error:

@@ -163,3 +163,14 @@ def _content(path: Path, status: os.stat_result) -> object:
     if stat.S_ISCHR(status.st_mode) or stat.S_ISBLK(status.st_mode):
         return os.major(status.st_rdev), os.minor(status.st_rdev)
     return None
+
+
+class Stream:
+    """Bytes as a stream gives them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    async def read(self, size: int, /) -> bytes:
+        piece, self._data = self._data[:size], self._data[size:]
+        return piece

@@ -13,7 +13,7 @@ from hyperd.errors import InvalidError
 from hyperd.images import Image, Images, ImageSettings
 
 from .conftest import run
-from .packing import CHAR, FIFO, LINK, SYMLINK, Blobs, Member, folder, image, layer, tree, write_layout
+from .packing import CHAR, FIFO, LINK, SYMLINK, Blobs, Member, Stream, folder, image, layer, tree, write_layout
 
 Load = Callable[..., Image]
 Overlay = Callable[[Image], Path]
@@ -314,3 +314,23 @@ def test_users_are_read_from_the_topmost_files(load: Load) -> None:
         layer(Member("usr/passwd", passwd.encode()), Member("etc/passwd", kind=SYMLINK, target="/usr/passwd")),
     )
     assert loaded.passwd.decode() == passwd and loaded.group == b"root:x:0:\n"
+
+
+def test_many_layers_become_fewer(load: Load, overlay: Overlay, tmp_path: Path) -> None:
+    """The joined layers are what they were one by one, also as the base of another image."""
+    more = [layer(Member(f"file{index}", b"%d" % index), Member("top", b"%d" % index)) for index in range(4)]
+    whole = tree(overlay(load(*assorted(), *more)))
+    layout = write_layout(tmp_path / "few-layout", image([*assorted(), *more]))
+
+    async def make(images: Images) -> tuple[Image, Image, int]:
+        (few,) = await images.load(layout)
+        await images.gc(())
+        left = len(os.listdir(tmp_path / "few/layers"))
+        return few, await images.commit(few.id, Stream(layer(Member("more", b"1")))), left
+
+    with Images(tmp_path / "few", ImageSettings(layers_max=3)) as images:
+        few, made, left = run(make(images))
+        assert left == 6, "three images with their records"
+        assert len(few.layers) == len({each.diff_id for each in few.layers}) == len(made.layers) == 3
+        assert tree(overlay(few)) == whole
+        assert tree(overlay(made)).keys() == whole.keys() | {"more"}

@@ -23,7 +23,7 @@ from hyperd.errors import DeniedError, HyperError, InvalidError, MissingError, U
 from hyperd.images import Credentials, Image, Images, ImageSettings, Progress
 
 from .conftest import run
-from .packing import Blobs, Member, digest, folder, image, layer, manifest_of, packed, tree, write_layout
+from .packing import Blobs, Member, Stream, digest, folder, image, layer, manifest_of, packed, tree, write_layout
 from .registries import Answer, Asked, Reply, Server, Tokens, docker_registry, serving
 
 # Longer than what is taken in one piece.
@@ -82,17 +82,6 @@ def test_pull_commit_push_and_read_back(registry: str, images: Images, tmp_path:
     )
     assert sorted(os.listdir(tmp_path / "bundle/rootfs/bin")) == ["new"]
     assert os.listdir(tmp_path / "bundle/rootfs/opaque") == []
-
-
-class Stream:
-    """Bytes as a stream gives them."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data = data
-
-    async def read(self, size: int, /) -> bytes:
-        piece, self._data = self._data[:size], self._data[size:]
-        return piece
 
 
 def test_a_push_sends_only_what_is_missing(registry: str, images: Images, tmp_path: Path) -> None:

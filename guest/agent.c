@@ -15,6 +15,7 @@
 #include "procs.h"
 #include "setup.h"
 #include "stats.h"
+#include "volume.h"
 
 static struct process *find_process(struct agent *agent, const struct node *args, struct error *error)
 {
@@ -175,6 +176,36 @@ static int op_release(struct agent *agent, const struct node *args, struct reply
 	return helper_start(agent, disks_release, args, reply, error);
 }
 
+/* For what works in the container's mounts: its first process, in whose namespace they are. */
+static int in_mounts(struct agent *agent, helper_fn *fn, const struct node *args, struct reply *reply, struct error *error)
+{
+	struct container *container = find_container(agent, args, error);
+	struct process *init;
+
+	if (!container)
+		return -1;
+	init = container_init(container);
+	if (container->dying || !init || init->state == PROCESS_PREPARING || init->state == PROCESS_EXITED)
+		return error_set(error, KIND_STATE, "container \"%s\" is not running", container->id);
+	json_object_set_new((json_t *)(uintptr_t)args->json, "pid", json_integer(init->pid));
+	return helper_start(agent, fn, args, reply, error);
+}
+
+static int op_attach(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	return in_mounts(agent, volume_attach, args, reply, error);
+}
+
+static int op_detach(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	return in_mounts(agent, volume_detach, args, reply, error);
+}
+
+static int op_tend(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	return helper_start(agent, volume_tend, args, reply, error);
+}
+
 static json_t *memory_json(void)
 {
 	unsigned long long total = 0, available = 0;
@@ -219,6 +250,9 @@ static const struct {
 	{ "unplug", op_unplug },
 	{ "devices", op_devices },
 	{ "release", op_release },
+	{ "attach", op_attach },
+	{ "detach", op_detach },
+	{ "tend", op_tend },
 	{ "create", container_create },
 	{ "exec", container_exec },
 	{ "start", op_start },

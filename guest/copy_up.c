@@ -122,17 +122,19 @@ static int copy_directory(struct copy *copy, int from, int to, const char *name,
 /* What the target's file system has no place for, it does without. */
 static int copy_attributes(struct copy *copy, int from, int to, const char *name)
 {
-	char source[NAME_MAX + 32], target[NAME_MAX + 32];
 	ssize_t length, size;
 
-	snprintf(source, sizeof(source), "/proc/self/fd/%d/%s", from, name);
-	snprintf(target, sizeof(target), "/proc/self/fd/%d/%s", to, name);
-	length = llistxattr(source, copy->names, sizeof(copy->names));
+	/* There are no such calls with a descriptor and a name, and a container need not have a /proc. */
+	if (fchdir(from) < 0)
+		return -1;
+	length = llistxattr(name, copy->names, sizeof(copy->names));
 	if (length < 0)
 		return errno == EOPNOTSUPP ? 0 : -1;
 	for (const char *attribute = copy->names; attribute < copy->names + length; attribute += strlen(attribute) + 1) {
-		size = lgetxattr(source, attribute, copy->value, sizeof(copy->value));
-		if (size < 0 || (lsetxattr(target, attribute, copy->value, (size_t)size, 0) < 0 && errno != EOPNOTSUPP))
+		if (fchdir(from) < 0)
+			return -1;
+		size = lgetxattr(name, attribute, copy->value, sizeof(copy->value));
+		if (size < 0 || fchdir(to) < 0 || (lsetxattr(name, attribute, copy->value, (size_t)size, 0) < 0 && errno != EOPNOTSUPP))
 			return -1;
 	}
 	return 0;

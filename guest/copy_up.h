@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * copy_up: fills a file system that was just mounted with what the image has at its place: owners, modes, times, attributes and hard links included.
- * The target is under way in a container that does not run yet; the source may be anything that an image can hold.
+ * The source may be anything that an image can hold. Changes the working directory.
  */
 #ifndef RUNV_COPY_UP_H
 #define RUNV_COPY_UP_H

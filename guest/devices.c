@@ -12,6 +12,7 @@
 #include "cleanup.h"
 #include "container.h"
 #include "inroot.h"
+#include "mounts.h"
 #include "rootfs.h"
 
 struct device {

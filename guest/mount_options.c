@@ -149,6 +149,10 @@ static int parse_word(const struct node *mount, const char *word, struct mount_o
 		options->populate = true;
 		return 0;
 	}
+	if (strcmp(word, "x-runv.grow") == 0) {
+		options->grow = true;
+		return 0;
+	}
 	if (strncmp(word, SUBPATH, strlen(SUBPATH)) == 0) {
 		options->subpath = word + strlen(SUBPATH);
 		return *options->subpath ? 0 : node_fail(mount, "options", error, "have an empty x-runv.subpath");

@@ -14,6 +14,7 @@ struct mount_options {
 	bool bind, recursive;
 	bool copy_up;
 	bool populate;                 /* a volume, if it is empty, is filled as by copy_up */
+	bool grow;                     /* its file system takes all of the disk */
 	const char *subpath;           /* NULL, or what in the file system is mounted; lives as long as the request */
 	bool remount;                  /* what is mounted there is changed */
 	unsigned long flags;           /* MS_* for mount(2) of a new file system */

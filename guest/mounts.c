@@ -13,20 +13,12 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "container.h"
-#include "copy_up.h"
 #include "inroot.h"
-#include "mount_options.h"
+#include "mounts.h"
 #include "rootfs.h"
+#include "volume.h"
 
-/* For a volume of which only a part is mounted */
-#define VOLUME_PLACE "/run/volume"
-
-struct request {
-	const char *destination, *source, *type;
-	struct mount_options options;
-};
-
-static int set_attr(int fd, const struct mount_options *options)
+int mount_set_attr(int fd, const struct mount_options *options)
 {
 	struct mount_attr one = { .attr_set = options->set, .attr_clr = options->clear };
 	struct mount_attr all = { .attr_set = options->all_set, .attr_clr = options->all_clear };
@@ -45,7 +37,7 @@ static int set_attr(int fd, const struct mount_options *options)
 	return 0;
 }
 
-static int fail(const struct request *request, int errnum, struct error *error)
+int mount_fail(const struct mount_request *request, int errnum, struct error *error)
 {
 	if (errnum == ENODEV && !request->options.bind)
 		return error_set(error, KIND_UNSUPPORTED, "cannot mount %s at %s: the guest's kernel has no such file system", request->type,
@@ -55,14 +47,14 @@ static int fail(const struct request *request, int errnum, struct error *error)
 }
 
 /* The mount point, which must not be the root itself: what is mounted there would hide the container and not be hidden by it. */
-static int open_target(struct rootfs *rootfs, const struct request *request, bool directory, struct error *error)
+int mount_target(int root_fd, const struct mount_request *request, bool directory, struct error *error)
 {
 	struct stat root, target;
-	int fd = inroot_mount_point(rootfs->root_fd, request->destination, directory, error);
+	int fd = inroot_mount_point(root_fd, request->destination, directory, error);
 
 	if (fd < 0)
 		return -1;
-	if (fstat(rootfs->root_fd, &root) == 0 && fstat(fd, &target) == 0 && root.st_dev == target.st_dev && root.st_ino == target.st_ino) {
+	if (fstat(root_fd, &root) == 0 && fstat(fd, &target) == 0 && root.st_dev == target.st_dev && root.st_ino == target.st_ino) {
 		close(fd);
 		return error_set(error, KIND_INVALID, "cannot mount at %s: it is the root", request->destination);
 	}
@@ -70,7 +62,7 @@ static int open_target(struct rootfs *rootfs, const struct request *request, boo
 }
 
 /* The attributes are set before the mount is seen anywhere. */
-static int bind_path(struct rootfs *rootfs, const struct request *request, const char *source, struct error *error)
+static int bind_path(struct rootfs *rootfs, const struct mount_request *request, const char *source, struct error *error)
 {
 	unsigned int flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (request->options.recursive ? AT_RECURSIVE : 0);
 	cleanup_close int tree = -1, target = -1;
@@ -78,12 +70,12 @@ static int bind_path(struct rootfs *rootfs, const struct request *request, const
 
 	tree = open_tree(AT_FDCWD, source, flags);
 	if (tree < 0 || fstat(tree, &st) < 0)
-		return fail(request, errno, error);
-	target = open_target(rootfs, request, S_ISDIR(st.st_mode), error);
+		return mount_fail(request, errno, error);
+	target = mount_target(rootfs->root_fd, request, S_ISDIR(st.st_mode), error);
 	if (target < 0)
 		return -1;
-	if (set_attr(tree, &request->options) < 0 || mount_attach(tree, target) < 0)
-		return fail(request, errno, error);
+	if (mount_set_attr(tree, &request->options) < 0 || mount_attach(tree, target) < 0)
+		return mount_fail(request, errno, error);
 	return 0;
 }
 
@@ -100,67 +92,7 @@ int mount_file_system(const char *source, const char *target, const char *type, 
 	return mount(source, target, type, flags & ~(unsigned long)MS_RDONLY, data) < 0 ? -1 : 1;
 }
 
-/* What a new file system is filled with before anybody sees it; from is the directory that it is mounted on. */
-static int fill(const struct mount_options *options, int from, int to, struct error *error)
-{
-	struct stat st;
-
-	if (options->populate && fstat(to, &st) == 0 && S_ISDIR(st.st_mode))
-		return populate(from, to, error);
-	return options->copy_up ? copy_up(from, to, error) : 0;
-}
-
-/* The directory or file in a volume that is to be mounted; a directory is made where nothing is. */
-static int open_subpath(int volume, const char *subpath, struct error *error)
-{
-	int fd = inroot_open(volume, subpath, O_PATH);
-
-	if (fd < 0 && errno == ENOENT)
-		return inroot_mkdirs(volume, subpath, error);
-	return fd < 0 ? error_sys(error, errno, "cannot open %s in the volume", subpath) : fd;
-}
-
-static int attach_subpath(struct rootfs *rootfs, const struct request *request, const char *volume_path, const struct mount_options *rest,
-			  struct error *error)
-{
-	unsigned int flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | (request->options.recursive ? AT_RECURSIVE : 0);
-	cleanup_close int volume = open(volume_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	cleanup_close int part = -1, target = -1, tree = -1;
-	struct stat st;
-
-	if (volume < 0)
-		return fail(request, errno, error);
-	part = open_subpath(volume, request->options.subpath, error);
-	if (part < 0)
-		return -1;
-	if (fstat(part, &st) < 0)
-		return fail(request, errno, error);
-	target = open_target(rootfs, request, S_ISDIR(st.st_mode), error);
-	if (target < 0 || fill(&request->options, target, part, error) < 0)
-		return -1;
-	tree = open_tree(part, "", flags);
-	return tree < 0 || set_attr(tree, rest) < 0 || mount_attach(tree, target) < 0 ? fail(request, errno, error) : 0;
-}
-
-/* The volume itself is mounted only where the container does not see it, and only until the part of it is. */
-static int mount_subpath(struct rootfs *rootfs, const struct request *request, unsigned long flags, struct mount_options *rest,
-			 struct error *error)
-{
-	int result;
-
-	if (mkdir(VOLUME_PLACE, 0700) < 0 && errno != EEXIST)
-		return error_sys(error, errno, "cannot create " VOLUME_PLACE);
-	result = mount_file_system(request->source, VOLUME_PLACE, request->type, flags, request->options.data);
-	if (result < 0)
-		return fail(request, errno, error);
-	if (result > 0)
-		rest->set |= request->options.set & MOUNT_ATTR_RDONLY;
-	result = attach_subpath(rootfs, request, VOLUME_PLACE, rest, error);
-	umount2(VOLUME_PLACE, MNT_DETACH);
-	return result;
-}
-
-static int mount_new(struct rootfs *rootfs, const struct request *request, const char *type, struct error *error)
+static int mount_new(struct rootfs *rootfs, const struct mount_request *request, const char *type, struct error *error)
 {
 	const struct mount_options *options = &request->options;
 	struct mount_options rest = *options;
@@ -175,26 +107,26 @@ static int mount_new(struct rootfs *rootfs, const struct request *request, const
 	rest.clear = 0;
 	rest.set = options->set & (MOUNT_ATTR_NOSYMFOLLOW | (fills ? MOUNT_ATTR_RDONLY : 0));
 	if (options->subpath)
-		return mount_subpath(rootfs, request, flags, &rest, error);
-	target = open_target(rootfs, request, true, error);
+		return volume_mount_part(rootfs->root_fd, request, flags, &rest, error);
+	target = mount_target(rootfs->root_fd, request, true, error);
 	if (target < 0)
 		return -1;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", target);
 	result = mount_file_system(request->source, path, type, flags, options->data);
 	if (result < 0)
-		return fail(request, errno, error);
+		return mount_fail(request, errno, error);
 	mounted = inroot_open(rootfs->root_fd, request->destination, O_PATH);
 	if (mounted < 0)
-		return fail(request, errno, error);
-	if (fill(options, target, mounted, error) < 0)
+		return mount_fail(request, errno, error);
+	if (volume_grow(request, mounted, error) < 0 || volume_prepare(request, target, mounted, error) < 0)
 		return -1;
 	if (result > 0)
 		rest.set |= options->set & MOUNT_ATTR_RDONLY;
-	return set_attr(mounted, &rest) < 0 ? fail(request, errno, error) : 0;
+	return mount_set_attr(mounted, &rest) < 0 ? mount_fail(request, errno, error) : 0;
 }
 
 /* A bind's own flags, or those and the options of the file system that is mounted there. */
-static int remount(struct rootfs *rootfs, const struct request *request, struct error *error)
+static int remount(struct rootfs *rootfs, const struct mount_request *request, struct error *error)
 {
 	const struct mount_options *options = &request->options;
 	cleanup_close int mounted = inroot_open(rootfs->root_fd, request->destination, O_PATH);
@@ -203,13 +135,13 @@ static int remount(struct rootfs *rootfs, const struct request *request, struct 
 	if (mounted < 0)
 		return error_sys(error, errno, "cannot remount %s", request->destination);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", mounted);
-	if ((!options->bind && mount(NULL, path, NULL, MS_REMOUNT | options->flags, options->data) < 0) || set_attr(mounted, options) < 0)
+	if ((!options->bind && mount(NULL, path, NULL, MS_REMOUNT | options->flags, options->data) < 0) || mount_set_attr(mounted, options) < 0)
 		return error_sys(error, errno, "cannot remount %s", request->destination);
 	return 0;
 }
 
 /* Both types mean the container's cgroup v2. */
-static int mount_cgroup(struct rootfs *rootfs, struct request *request, struct error *error)
+static int mount_cgroup(struct rootfs *rootfs, struct mount_request *request, struct error *error)
 {
 	const struct container *container = rootfs->spawn->container;
 	char path[sizeof(CGROUP_PARENT) + 160];
@@ -226,7 +158,7 @@ static int mount_cgroup(struct rootfs *rootfs, struct request *request, struct e
 }
 
 /* In a user namespace only its own network namespace's sysfs can be mounted, and the network is the sandbox's: the guest's serves, unwritable. */
-static int mount_sysfs(struct rootfs *rootfs, struct request *request, struct error *error)
+static int mount_sysfs(struct rootfs *rootfs, struct mount_request *request, struct error *error)
 {
 	if (mount_new(rootfs, request, "sysfs", error) == 0)
 		return 0;
@@ -237,7 +169,7 @@ static int mount_sysfs(struct rootfs *rootfs, struct request *request, struct er
 	return bind_path(rootfs, request, "/sys", error);
 }
 
-static int apply_one(struct rootfs *rootfs, struct request *request, struct error *error)
+static int apply_one(struct rootfs *rootfs, struct mount_request *request, struct error *error)
 {
 	const char *type = request->type;
 
@@ -248,7 +180,7 @@ static int apply_one(struct rootfs *rootfs, struct request *request, struct erro
 			return error_set(error, KIND_INVALID, "the source of a bind mount must be an absolute path of the guest, not \"%s\"",
 					 request->source);
 		if (request->options.subpath)
-			return attach_subpath(rootfs, request, request->source, &request->options, error);
+			return volume_bind_part(rootfs->root_fd, request, error);
 		return bind_path(rootfs, request, request->source, error);
 	}
 	if (strcmp(type, "cgroup") == 0 || strcmp(type, "cgroup2") == 0)
@@ -260,7 +192,7 @@ static int apply_one(struct rootfs *rootfs, struct request *request, struct erro
 	return mount_new(rootfs, request, type, error);
 }
 
-static int parse(const struct node *entry, struct request *request, struct error *error)
+int mount_parse(const struct node *entry, struct mount_request *request, struct error *error)
 {
 	request->source = "none";
 	request->type = "";
@@ -287,9 +219,9 @@ int mounts_apply(struct rootfs *rootfs, struct error *error)
 	if (opt_array(rootfs->oci, "mounts", &list, error) < 0)
 		return -1;
 	for (size_t i = 0; i < array_len(&list); i++) {
-		struct request request;
+		struct mount_request request;
 
-		if (array_object(&list, i, &entry, error) < 0 || parse(&entry, &request, error) < 0 ||
+		if (array_object(&list, i, &entry, error) < 0 || mount_parse(&entry, &request, error) < 0 ||
 		    apply_one(rootfs, &request, error) < 0)
 			return -1;
 		rootfs->own_dev |= request.options.bind && is_dev(request.destination);

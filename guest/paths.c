@@ -8,6 +8,7 @@
 
 #include "cleanup.h"
 #include "inroot.h"
+#include "mounts.h"
 #include "rootfs.h"
 
 static bool absent(int errnum)

@@ -13,7 +13,7 @@
 #include "container.h"
 #include "inroot.h"
 #include "layers.h"
-#include "mount_options.h"
+#include "mounts.h"
 #include "sysctl.h"
 
 #define ROOT_PLACE "/run/root"

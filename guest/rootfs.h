@@ -23,9 +23,6 @@ int rootfs_setup(struct rootfs *rootfs, struct error *error);
 
 /* mounts.c */
 int mounts_apply(struct rootfs *rootfs, struct error *error);
-int mount_attach(int tree_fd, int target_fd);
-/* mount(2). 1: mounted, but not read-only, which the mount still has to be made. -1 with errno */
-int mount_file_system(const char *source, const char *target, const char *type, unsigned long flags, const char *data);
 
 /* devices.c */
 int devices_make(struct rootfs *rootfs, struct error *error);

@@ -47,6 +47,15 @@ void scsi_scan(void)
 	}
 }
 
+void scsi_rescan(const char *node)
+{
+	const char *slash = strrchr(node, '/');
+	char path[NAME_MAX + 48];
+
+	snprintf(path, sizeof(path), "/sys/block/%.255s/device/rescan", slash ? slash + 1 : node);
+	(void)write_attribute(AT_FDCWD, path, "1");
+}
+
 void scsi_hurry(bool hurry)
 {
 	(void)write_attribute(AT_FDCWD, "/sys/kernel/rcu_expedited", hurry ? "1" : "0");

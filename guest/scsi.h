@@ -13,6 +13,9 @@ void scsi_scan(void);
 
 #define SCSI_DEVICES "/sys/class/scsi_device"
 
+/* Has the kernel ask a disk, by its node in /dev, for its size again. Other kinds of disks tell it by themselves. */
+void scsi_rescan(const char *node);
+
 /*
  * Forgetting a disk takes several of RCU's grace periods, some 60 ms in all, and the kernel forgets one after another. Hurried, a grace period takes next to
  * nothing in a machine of few processors.

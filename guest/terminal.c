@@ -13,6 +13,7 @@
 
 #include "cleanup.h"
 #include "inroot.h"
+#include "mounts.h"
 #include "rootfs.h"
 
 /* Only a real devpts is trusted to be one: the path is the container's. */

@@ -251,6 +251,14 @@ def _features(parsed: Parsed, log: Log) -> int:
     return 0
 
 
+def _volume(parsed: Parsed, log: Log) -> int:
+    from runv.cli.volume import run
+
+    check_id(parsed.arguments[1])
+    run(Container(_root(parsed), parsed.arguments[1]), parsed, _format(parsed))
+    return 0
+
+
 def _interface(parsed: Parsed, log: Log) -> int:
     from runv.cli.interface import run
 
@@ -314,6 +322,7 @@ _COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
     "factory": _factory,
     "completion": _completion,
     "interface": _interface,
+    "volume": _volume,
     "config": _config,
     "check": _check,
 }

@@ -38,7 +38,7 @@ def resources_of(parsed: Parsed) -> dict[str, Any]:
         if parsed.text(name):
             raise ConfigError(f"cannot set --{name}: Intel RDT cannot be used for a virtual machine's container")
     return {
-        "memory": {member: _size(name, parsed.text(name)) for name, member in _SIZES.items()},
+        "memory": {member: _size_flag(name, parsed.text(name)) for name, member in _SIZES.items()},
         "cpu": {member: _number(name, parsed.text(name)) for name, member in _CPU.items()}
         | {member: parsed.text(name) for name, member in _CPU_SETS.items()},
         "pids": {"limit": _number("pids-limit", parsed.text("pids-limit"))},
@@ -46,13 +46,21 @@ def resources_of(parsed: Parsed) -> dict[str, Any]:
     }
 
 
-def _size(name: str, text: str) -> int:
-    """A number of bytes, with a unit of 1024 or without: ``64M``, ``1.5g``, ``-1``. 0 when nothing was given."""
+def _size_flag(name: str, text: str) -> int:
+    """A size, or -1. 0 when nothing was given."""
     if text in ("", "-1"):
         return -1 if text else 0
+    return parse_size("update", name, text)
+
+
+def parse_size(command: str, name: str, text: str) -> int:
+    """A number of bytes, with a unit of 1024 or without: ``64M``, ``1.5g``.
+
+    :raise UsageError: it is none
+    """
     match = _SIZE.fullmatch(text)
     if match is None:
-        raise UsageError(f"invalid value for {name}: {text!r} is not a size", command="update")
+        raise UsageError(f"invalid value for {name}: {text!r} is not a size", command=command)
     return int(float(match[1]) * 1024 ** _UNITS.index(match[2].lower()))
 
 

@@ -81,8 +81,20 @@ def write_down(sandbox: SandboxFolder, container: str, opened: Opened) -> list[D
     missing = opened.missing(present)
     modes = present | {disk.serial: disk.read_only for disk in missing}
     os.makedirs(sandbox.path("disks"), 0o700, exist_ok=True)
-    write_atomic(sandbox.path("disks", container), json.dumps({wish.serial: modes[wish.serial] for wish in opened.wishes}))
+    _save_own(sandbox, container, own_of(sandbox, container) | {wish.serial: modes[wish.serial] for wish in opened.wishes})
     return missing
+
+
+def own_of(sandbox: SandboxFolder, container: str) -> dict[str, bool]:
+    """The serials of the disks that one container uses, and whether they are read-only."""
+    try:
+        return dict(json.loads(read_text(sandbox.path("disks", container))))
+    except FileNotFoundError:
+        return {}
+
+
+def _save_own(sandbox: SandboxFolder, container: str, own: dict[str, bool]) -> None:
+    write_atomic(sandbox.path("disks", container), json.dumps(own))
 
 
 def attach(sandbox: SandboxFolder, disks: list[Disk]) -> None:
@@ -103,20 +115,28 @@ def detach(sandbox: SandboxFolder, container: str, agent: Agent) -> None:
     :raise VmError: QEMU refused
     :raise AgentError: the guest does not let go
     """
-    path = sandbox.path("disks", container)
-    try:
-        own = json.loads(read_text(path))
-    except FileNotFoundError:
-        return
-    serials = [serial for serial in own if serial not in used(sandbox, container)]
+    own = own_of(sandbox, container)
+    _unplug(sandbox, [serial for serial in own if serial not in used(sandbox, container)], agent)
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(sandbox.path("disks", container))
+
+
+def give_up(sandbox: SandboxFolder, container: str, serial: str, agent: Agent) -> None:
+    """Takes away one disk, which ``container`` has no use for any more; as ``detach``."""
+    own = own_of(sandbox, container)
+    if serial not in used(sandbox, container):
+        _unplug(sandbox, [serial], agent)
+    own.pop(serial, None)
+    _save_own(sandbox, container, own)
+
+
+def _unplug(sandbox: SandboxFolder, serials: list[str], agent: Agent) -> None:
     if serials:
         from runv.vm import qmp
         from runv.vm.disks import unplug
 
         agent.call("release", {"disks": serials}, _FIND_TIMEOUT_S)
-
         qmp.session(sandbox.path("qmp.sock"), "detach a disk", lambda qemu: unplug(qemu, serials))
-    os.unlink(path)
 
 
 def find(agent: Agent, wishes: Iterable[Wish], devices: DevicePlan) -> tuple[dict[str, GuestDisk], dict[str, Numbers]]:

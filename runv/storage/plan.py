@@ -163,8 +163,15 @@ def _disk_of(bundle: str, mount: "Mount") -> Wish | None:
         return wish(path, read_only=read_only(mount.options)) if _is_block_device(path) else None
     if mount.type not in DISK_TYPES:
         return None
-    fills = COPY_UP in (mount.options or [])
-    return wish(os.path.realpath(os.path.join(bundle, mount.source)), read_only=read_only(mount.options) and not fills)
+    return volume(os.path.realpath(os.path.join(bundle, mount.source)), mount.options or [])
+
+
+def volume(path: str, options: list[str]) -> Wish:
+    """The disk at ``path``, mounted with these options.
+
+    :raise ConfigError: it is none
+    """
+    return wish(path, read_only=read_only(options) and COPY_UP not in options)
 
 
 def _is_disk(path: str) -> bool:

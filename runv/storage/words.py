@@ -10,6 +10,8 @@ if TYPE_CHECKING:
 
 # An empty file system is filled with what the image has at its place.
 COPY_UP = "x-runv.copyup"
+# It takes all of its disk.
+GROW = "x-runv.grow"
 # What of the file system or folder is mounted.
 SUBPATH = "x-runv.subpath"
 # The name of a tmpfs that a machine has once.
@@ -36,8 +38,8 @@ def check_words(mount: "Mount", where: str) -> None:
         if not word.startswith(_PREFIX):
             continue
         name, _, value = word.partition("=")
-        if word != COPY_UP and not (name == SUBPATH and value) and not (name == SHARED and _NAME.fullmatch(value)):
-            raise ConfigError(f"{where}: unknown word {word!r}", hint=f"there are {COPY_UP}, {SUBPATH}=DIRECTORY and {SHARED}=NAME")
+        if word not in (COPY_UP, GROW) and not (name == SUBPATH and value) and not (name == SHARED and _NAME.fullmatch(value)):
+            raise ConfigError(f"{where}: unknown word {word!r}", hint=f"there are {COPY_UP}, {GROW}, {SUBPATH}=DIRECTORY and {SHARED}=NAME")
         kind, allowed = _KINDS[name]
         if not _is(mount, allowed):
             raise ConfigError(f"{where}: {name} is for {kind}, not for {'bind' if mount.is_bind else mount.type or 'no type'}")
@@ -45,6 +47,7 @@ def check_words(mount: "Mount", where: str) -> None:
 
 _KINDS = {
     COPY_UP: ("file systems on disks", ("disk",)),
+    GROW: ("file systems on disks", ("disk",)),
     SUBPATH: ("file systems on disks, bind mounts and shared tmpfs", ("disk", "bind", "shared")),
     SHARED: ("tmpfs", ("tmpfs",)),
 }

@@ -4,6 +4,7 @@ Whether a machine boots or is a clone, and whether its first container brings a 
 the first disk, into a PCI Express port that every machine has for it: an empty port costs a guest 64 KiB and no time, a controller 0.6 MiB and its scan.
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
 from runv.errors import VmError
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 _PORT = "disks-port"
 _CONTROLLER = "disks"
 _UNPLUG_TIMEOUT_S = 3.0
+_POLL_S = 0.01
 
 # For the command line.
 PORT = f"pcie-root-port,id={_PORT},chassis=64,slot=64"
@@ -67,6 +69,8 @@ async def plug(qemu: "QMPClient", disks: list[Disk]) -> None:
 
 async def unplug(qemu: "QMPClient", serials: list[str]) -> None:
     """Takes disks away, as far as they are there; the guest has let go of them before."""
+    for serial in serials:
+        await end_copy(qemu, serial)
     present = await _devices(qemu)
     nodes: Any = await qemu.execute("query-named-block-nodes", {"flat": True})
     sets: Any = await qemu.execute("query-fdsets")
@@ -103,3 +107,97 @@ async def _remove_devices(qemu: "QMPClient", serials: list[str]) -> None:
             await asyncio.wait_for(wait(deleted), _UNPLUG_TIMEOUT_S)
         except TimeoutError:
             raise VmError(f"cannot detach disk {min(left)}: the machine holds on to it") from None
+
+
+async def size_of(qemu: "QMPClient", serial: str) -> int:
+    """How many bytes the guest sees of a disk.
+
+    :raise VmError: there is no such disk
+    """
+    nodes: Any = await qemu.execute("query-named-block-nodes", {"flat": True})
+    for node in nodes:
+        if node["node-name"] == serial:
+            return int(node["image"]["virtual-size"])
+    raise VmError(f"the machine has no disk {serial}")
+
+
+async def resize(qemu: "QMPClient", serial: str, size: int) -> None:
+    """Lets a disk have ``size`` bytes, and its image on the host as well. The guest has yet to look.
+
+    :raise VmError: it would become smaller
+    """
+    if size < (present := await size_of(qemu, serial)):
+        raise VmError(f"the disk has {present} bytes, and cannot become smaller")
+    await qemu.execute("block_resize", {"node-name": serial, "size": size})
+
+
+def _copy_name(serial: str) -> str:
+    return f"to-{serial}"
+
+
+async def begin_copy(qemu: "QMPClient", serial: str, fd: int) -> None:
+    """Begins to copy a disk to an empty file; holes stay holes. Until ``finish_copy`` what the guest writes goes to both."""
+    name = _copy_name(serial)
+    await end_copy(qemu, serial)  # one whose maker was killed
+    os.truncate(fd, await size_of(qemu, serial))
+    qemu.send_fd_scm(fd)
+    added: Any = await qemu.execute("add-fd", {"opaque": name})
+    file = {"driver": "file", "filename": f"/dev/fdset/{added['fdset-id']}", "aio": "threads", "discard": "unmap"}
+    await qemu.execute("blockdev-add", {"driver": "raw", "node-name": name, "discard": "unmap", "file": file})
+    # Not blockdev-backup, which would take the moment of its beginning: it fills the holes of the target.
+    job = {"job-id": name, "device": serial, "target": name, "sync": "full", "copy-mode": "write-blocking", "auto-dismiss": False}
+    await qemu.execute("blockdev-mirror", job)
+
+
+async def copied(qemu: "QMPClient", serial: str) -> bool:
+    """Whether all is copied, so that the copy can be finished.
+
+    :raise VmError: it failed, or there is none any more
+    """
+    return await _copy_status(qemu, serial) == "ready"
+
+
+async def _copy_status(qemu: "QMPClient", serial: str) -> str:
+    jobs: Any = await qemu.execute("query-jobs")
+    job = next((job for job in jobs if job["id"] == _copy_name(serial)), None)
+    if job is None or job.get("error"):
+        raise VmError(job["error"] if job else "the disk was taken away")
+    return str(job["status"])
+
+
+async def finish_copy(qemu: "QMPClient", serial: str) -> None:
+    """The copy is what the disk is at this moment; QEMU lets go of it.
+
+    :raise VmError: it failed
+    """
+    import asyncio
+
+    # That is how a mirror that is complete is ended without taking the place of its source.
+    await qemu.execute("block-job-cancel", {"device": _copy_name(serial)})
+    while await _copy_status(qemu, serial) != "concluded":
+        await asyncio.sleep(_POLL_S)
+    await end_copy(qemu, serial)
+
+
+async def end_copy(qemu: "QMPClient", serial: str) -> None:
+    """Lets go of a copy and its file, complete or not; that there is none is fine."""
+    import asyncio
+
+    name = _copy_name(serial)
+    jobs: Any = await qemu.execute("query-jobs")
+    status = next((job["status"] for job in jobs if job["id"] == name), "")
+    if status and status != "concluded":
+        await qemu.execute("block-job-cancel", {"device": name, "force": True})
+    while status and status != "concluded":  # the session has a deadline
+        await asyncio.sleep(_POLL_S)
+        jobs = await qemu.execute("query-jobs")
+        status = next((job["status"] for job in jobs if job["id"] == name), "")
+    if status:
+        await qemu.execute("job-dismiss", {"id": name})
+    nodes: Any = await qemu.execute("query-named-block-nodes", {"flat": True})
+    if any(node["node-name"] == name for node in nodes):
+        await qemu.execute("blockdev-del", {"node-name": name})
+    sets: Any = await qemu.execute("query-fdsets")
+    for fdset in sets:
+        if any(fd.get("opaque") == name for fd in fdset["fds"]):
+            await qemu.execute("remove-fd", {"fdset-id": fdset["fdset-id"]})

@@ -16,7 +16,7 @@ _T = TypeVar("_T")
 
 
 def session(path: str, what: str, work: Callable[[QMPClient], Awaitable[_T]]) -> _T:
-    """Runs ``work`` with a connection to the monitor at ``path``. ``what``: what it does, for the message when it fails.
+    """Runs ``work`` with a connection to the monitor at ``path``. ``what``: what it does, for the message when it fails. One at a time has one.
 
     :raise VmError: QEMU is gone, did not answer within ``TIMEOUT_S``, or refused
     """

@@ -69,7 +69,7 @@ class Site:
 async def site(folder: Path, api: Api | None = None) -> AsyncIterator[Site]:
     socket = str(folder / "s")
     world = World(folder)
-    settings: Config = msgspec.structs.replace(config(folder), api=msgspec.structs.replace(api or Api(), socket=socket, group=""))
+    settings: Config = msgspec.structs.replace(config(folder), api=msgspec.structs.replace(api or Api(), socket=socket, group=(api or Api(group="")).group))
     async with daemon(world, settings) as manager:
         with Images(folder / "images") as images:
             services = Services(settings, manager.tools, manager, Execs(manager.tools), two_lines, images, Volumes(folder / "volumes"), None)

@@ -79,7 +79,8 @@ class Network(_Section, frozen=True):
 
 
 class Config(_Section, frozen=True):
-    """Everything. ``machine_image``: whose programs a process in a machine finds. ``root`` is kept across reboots (database, images, disks, logs), ``state`` is not (sockets, bundles, what runs)."""
+    """Everything. ``machine_image``: whose programs a process in a machine finds. ``ready_machines`` wait for pods of the usual size; each takes the
+    memory of a machine that does nothing. ``root`` is kept across reboots (database, images, disks, logs), ``state`` is not (sockets, bundles, what runs)."""
 
     root: str = "/var/lib/hyperd"
     state: str = "/run/hyperd"
@@ -89,6 +90,7 @@ class Config(_Section, frozen=True):
     root_size_mib: _Count = 10240
     machine_image: str = "busybox"
     create_parallel: _Count = 4
+    ready_machines: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
     kept_events: _Count = 10000
     api: Api = Api()
     restart: Restart = Restart()

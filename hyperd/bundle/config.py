@@ -21,6 +21,8 @@ from runv.spec.default import default_config
 
 Json = dict[str, Any]
 
+_OF_UTS = ("kernel.hostname", "kernel.domainname")
+
 KIND, SANDBOX = "io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"
 # For whoever looks at containers with runv; under a prefix of their own, since others mean something to runv.
 POD_NAME, CONTAINER_NAME, LABEL = "hyperd.pod", "hyperd.container", "hyperd.label."
@@ -40,6 +42,17 @@ def infra(pod: Pod, place: Place, netns: str) -> Json:
         "root": {"path": "rootfs"},
         "annotations": {KIND: "sandbox", INFRA: "true", POD_NAME: pod.name, **_size(pod), **_labels(pod.labels)},
         "linux": {"namespaces": namespaces, "sysctl": dict(pod.sysctls), "cgroupsPath": f"{_cgroup(place)}/infra"},
+    }
+
+
+def joining(place: Place) -> Json:
+    """A container without a program in a machine that there is."""
+    return {
+        "ociVersion": OCI_VERSION,
+        "hostname": "ready",
+        "root": {"path": "rootfs"},
+        "annotations": {KIND: "container", SANDBOX: place.pod_id, INFRA: "true"},
+        "linux": {"namespaces": _namespaces(Pod(name="ready"), place), "cgroupsPath": f"{_cgroup(place)}/joining"},
     }
 
 
@@ -65,6 +78,7 @@ def container(
     files = list(injected(pod, own, image, place, taken, read))
     config = {
         "ociVersion": OCI_VERSION,
+        "hostname": hostname_of(pod),
         "process": process_of(pod, own, image, place),
         "root": {"path": "rootfs", "readonly": own.security.read_only_root},
         "mounts": mounts_of(pod, own, sources, anonymous or {}, files),
@@ -72,6 +86,7 @@ def container(
         "linux": {
             "namespaces": _namespaces(pod, place),
             "resources": _resources(own),
+            "sysctl": {name: value for name, value in pod.sysctls.items() if name in _OF_UTS},
             "cgroupsPath": f"{_cgroup(place)}/{place.container_id}",
             **_confinement(own),
         },
@@ -123,10 +138,11 @@ def _size(pod: Pod) -> dict[str, str]:
 
 
 def _namespaces(pod: Pod, place: Place) -> list[Json]:
-    shared = ["network", "ipc", "uts", *(["pid"] if pod.share_pids else [])]
+    # The names are each container's own: a machine that waited for a pod has been given none.
+    shared = ["network", "ipc", *(["pid"] if pod.share_pids else [])]
     names = {"network": "net"}
     joined = [{"type": kind, "path": f"/proc/{place.infra_pid}/ns/{names.get(kind, kind)}"} for kind in shared]
-    return joined + [{"type": kind} for kind in ("mount", "cgroup", *(() if pod.share_pids else ("pid",)))]
+    return joined + [{"type": kind} for kind in ("mount", "cgroup", "uts", *(() if pod.share_pids else ("pid",)))]
 
 
 def _resources(own: Container) -> Json:

@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 
 from hyperd.errors import HyperError
 from hyperd.pods.book import Book
 from hyperd.pods.tools import Tools, now
+
+_LOG = logging.getLogger(__name__)
 
 
 class Machine:
@@ -21,16 +24,25 @@ class Machine:
         return bool(self._book.pod.booted) and self._tools.runtime.status(self._book.pod.id) in ("running", "paused")
 
     async def boot(self) -> None:
-        """Makes it anew, whatever was left of an earlier one.
+        """Makes it anew, whatever was left of an earlier one; but one that is made and not started yet, as a ready one is, is taken as it is.
 
         :raise HyperError: the network or the machine cannot be made; nothing of either is left
         """
+        if self._tools.runtime.status(self._book.pod.id) == "created":
+            try:
+                return await self._boot(made=True)
+            except HyperError as error:
+                _LOG.warning("a machine that was ready is of no use: %s", error.message, extra={"id": self._book.pod.id})
         await self.clear()
+        await self._boot(made=False)
+
+    async def _boot(self, *, made: bool) -> None:
         try:
             namespace, addresses = await self._tools.networks.set_up(self._book.pod)
-            bundle = await self._tools.preparer.infra(self._book.pod, namespace)
-            async with self._tools.creating:
-                await self._tools.runtime.create(self._book.pod.id, bundle, self._tools.config.timeouts.create_s)
+            if not made:
+                bundle = await self._tools.preparer.infra(self._book.pod, namespace)
+                async with self._tools.creating:
+                    await self._tools.runtime.create(self._book.pod.id, bundle, self._tools.config.timeouts.create_s)
             await self._tools.runtime.start(self._book.pod.id)
             await self._book.change(booted=now(), retry_at=0.0, namespace=namespace, addresses=addresses)
         except HyperError:

@@ -13,6 +13,7 @@ from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError
 from hyperd.manifests.check import check_pod
 from hyperd.pods.book import Book
 from hyperd.pods.pod import Pod
+from hyperd.pods.ready import ReadyMachines
 from hyperd.pods.tools import Tools, new_id, now
 from hyperd.store import ContainerRecord, PodRecord
 from hyperd.store.records import Desired
@@ -30,6 +31,7 @@ class Manager:
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools
+        self.ready = ReadyMachines(tools)
         self._pods: dict[str, Pod] = {}
         self._names: dict[str, str] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -47,6 +49,7 @@ class Manager:
         await self.tools.networks.restore([pod.book.pod for pod in self.all() if pod.book.pod.booted])
         for one in self.all():
             self._launch(one)
+        self.ready.start()
 
     async def _remove_strangers(self) -> None:
         """What an earlier daemon made for pods and containers that it then removed, or never wrote down."""
@@ -77,6 +80,7 @@ class Manager:
         for task in self._tasks.values():
             task.cancel()
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)
+        await self.ready.close()
         self.tools.bus.close()
         await self.tools.store.close()
 
@@ -137,7 +141,8 @@ class Manager:
         return await asyncio.shield(asyncio.ensure_future(self._create(wanted, auto_remove)))
 
     async def _create(self, wanted: spec.Pod, auto_remove: bool) -> Pod:
-        identity, created = new_id(), now()
+        ready, created = self.ready.take(wanted), now()
+        identity = ready or new_id()
         record = PodRecord(id=identity, name=wanted.name, spec=wanted, created=created, auto_remove=auto_remove)
         containers = [
             ContainerRecord(
@@ -150,7 +155,12 @@ class Manager:
             )
             for position, one in enumerate((*wanted.init_containers, *wanted.containers))
         ]
-        await self.tools.store.add_pod(record, containers)
+        try:
+            await self.tools.store.add_pod(record, containers)
+        except HyperError:
+            if ready:
+                self.ready.give_back(ready)
+            raise
         pod = Pod(self.tools, Book(self.tools.store, record, containers))
         self._add(pod)
         self._launch(pod)

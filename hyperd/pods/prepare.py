@@ -49,6 +49,13 @@ class BundlePreparer:
         await asyncio.to_thread(_write_bundle, folder, config, ())
         return folder
 
+    async def joining(self, pod: PodRecord) -> Path:
+        """The bundle of a container that only joins the machine."""
+        folder = self._folder(pod.id, "joining")
+        config = bundle.joining(bundle.Place(pod.id, pod.id, infra_pid=self._runtime.pid(pod.id)))
+        await asyncio.to_thread(_write_bundle, folder, config, ())
+        return folder
+
     async def container(self, pod: PodRecord, record: ContainerRecord, container: spec.Container) -> Prepared:
         """The bundle of one container.
 

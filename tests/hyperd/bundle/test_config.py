@@ -27,8 +27,8 @@ def test_a_container_joins_its_pod() -> None:
     assert found["annotations"]["run.runv.rootfs.upper"] == "/upper.img"
     assert found["annotations"]["hyperd.label.a"] == "b"
     assert found["linux"]["namespaces"] == [
-        {"type": "network", "path": "/proc/4711/ns/net"}, {"type": "ipc", "path": "/proc/4711/ns/ipc"}, {"type": "uts", "path": "/proc/4711/ns/uts"},
-        {"type": "mount"}, {"type": "cgroup"}, {"type": "pid"},
+        {"type": "network", "path": "/proc/4711/ns/net"}, {"type": "ipc", "path": "/proc/4711/ns/ipc"},
+        {"type": "mount"}, {"type": "cgroup"}, {"type": "uts"}, {"type": "pid"},
     ]  # fmt: skip
     assert {"type": "pid", "path": "/proc/4711/ns/pid"} in made(pod(share_pids=True)).config["linux"]["namespaces"]
     assert found["linux"]["cgroupsPath"] == "/hyperd/0123456789abcdef/fedcba9876543210"

@@ -217,6 +217,9 @@ class Preparer:
         self.world.files.add(pod.id)
         return self.world.folder
 
+    async def joining(self, pod: PodRecord) -> Path:
+        return self.world.folder
+
     async def container(self, pod: PodRecord, record: ContainerRecord, container: spec.Container) -> Prepared:
         self.world.names[record.id] = record.name
         await self.world.call("prepare", record.id)
@@ -243,7 +246,7 @@ class Preparer:
 
 def config(folder: Path) -> Config:
     return Config(
-        root=str(folder), state=str(folder / "state"), restart=Restart(base_s=0.02, limit_s=0.08, reset_s=600.0)
+        root=str(folder), state=str(folder / "state"), ready_machines=0, restart=Restart(base_s=0.02, limit_s=0.08, reset_s=600.0)
     )
 
 

@@ -1,0 +1,122 @@
+"""Machines that wait: made before anybody asks for a pod, so that the pod's containers are all that is left to be made.
+
+One is an infra container that was created and not started, in a network namespace that is still empty, and a container was made and removed in it once,
+so that an emulated processor has its ways to a container translated. Its id becomes that of the pod that takes it. What an earlier daemon has left
+waiting is nobody's, and removed at the start as everything that is.
+"""
+
+import asyncio
+import logging
+
+from hyperd import spec
+from hyperd.errors import HyperError
+from hyperd.pods.tools import Tools, new_id, now
+from hyperd.store import PodRecord
+
+_LOG = logging.getLogger(__name__)
+# A new one is made when nothing was taken for so long: until then the processors are the pods'.
+_QUIET_S = 3.0
+_AGAIN_S = 30.0
+_WARM = "warm"
+
+
+class ReadyMachines:
+    """As many as the settings say (``ready_machines``)."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._waiting: list[str] = []
+        self._taken = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begins to make them."""
+        if self._tools.config.ready_machines:
+            self._task = asyncio.create_task(self._keep(), name="ready machines")
+
+    async def close(self) -> None:
+        """Removes those that wait."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        while self._waiting:
+            await self._remove(self._waiting.pop())
+
+    def take(self, wanted: spec.Pod) -> str:
+        """The id of one that fits, which is the caller's from now on; empty when there is none."""
+        if not fits(wanted):
+            return ""
+        while self._waiting:
+            identity = self._waiting.pop()
+            self._taken.set()
+            if self._tools.runtime.status(identity) == "created":
+                return identity
+        return ""
+
+    def give_back(self, identity: str) -> None:
+        """It was not needed after all."""
+        self._waiting.append(identity)
+
+    async def _keep(self) -> None:
+        while True:
+            try:
+                while len(self._waiting) < self._tools.config.ready_machines:
+                    await self._quiet()
+                    await self._make()
+            except HyperError as error:
+                _LOG.warning("cannot make a machine ready: %s", error.message)
+                await asyncio.sleep(_AGAIN_S)
+                continue
+            self._taken.clear()
+            if len(self._waiting) >= self._tools.config.ready_machines:
+                await self._taken.wait()
+
+    async def _quiet(self) -> None:
+        """Until nothing was taken for a while."""
+        while True:
+            self._taken.clear()
+            try:
+                async with asyncio.timeout(_QUIET_S):
+                    await self._taken.wait()
+            except TimeoutError:
+                return
+
+    async def _make(self) -> None:
+        identity = new_id()
+        pod = PodRecord(id=identity, name="ready", spec=spec.Pod(name="ready", interfaces=()), created=now())
+        tools = self._tools
+        try:
+            namespace, _ = await tools.networks.set_up(pod)
+            bundle = await tools.preparer.infra(pod, namespace)
+            async with tools.creating:
+                await tools.runtime.create(identity, bundle, tools.config.timeouts.create_s)
+            await self._warm(pod)
+        except BaseException:
+            await asyncio.shield(asyncio.ensure_future(self._remove(identity)))
+            raise
+        self._waiting.append(identity)
+
+    async def _warm(self, pod: PodRecord) -> None:
+        bundle = await self._tools.preparer.joining(pod)
+        identity = f"{pod.id}-{_WARM}"
+        try:
+            await self._tools.runtime.create(identity, bundle, self._tools.config.timeouts.create_s)
+            await self._tools.runtime.start(identity)
+        finally:
+            await self._tools.runtime.delete(identity)
+
+    async def _remove(self, identity: str) -> None:
+        try:
+            await self._tools.runtime.delete(f"{identity}-{_WARM}")
+            await self._tools.runtime.delete(identity)
+            await self._tools.networks.tear_down(PodRecord(id=identity, name="ready", spec=spec.Pod(name="ready"), created=0.0))
+            await self._tools.preparer.forget_pod(identity)
+        except HyperError as error:
+            _LOG.error("cannot remove a machine that waited: %s", error.message, extra={"id": identity})
+
+
+def fits(wanted: spec.Pod) -> bool:
+    """Whether a machine of the usual size, with nothing special about its namespaces, is what this pod needs."""
+    sized = any(one.resources.memory or one.resources.cpus for one in (*wanted.init_containers, *wanted.containers))
+    memory = any(isinstance(volume.source, spec.EmptyDir) and volume.source.medium == "memory" for volume in wanted.volumes)
+    return not (wanted.vcpus or wanted.memory_mib or sized or memory or wanted.sysctls or wanted.share_pids)

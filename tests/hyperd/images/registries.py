@@ -33,8 +33,10 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def docker_registry(folder: Path, auth: dict[str, Any] | None = None) -> Iterator[str]:
-    """Debian's registry on loopback: ``host:port``."""
+def docker_registry(
+    folder: Path, auth: dict[str, Any] | None = None, command: Callable[..., list[str]] = lambda *words: list(words)
+) -> Iterator[str]:
+    """Debian's registry on loopback: ``host:port``. ``command``: runs something in another network namespace."""
     host = f"127.0.0.1:{free_port()}"
     config = {
         "version": 0.1,
@@ -46,26 +48,24 @@ def docker_registry(folder: Path, auth: dict[str, Any] | None = None) -> Iterato
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.yml").write_text(json.dumps(config))  # JSON is YAML
     with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(["docker-registry", "serve", folder / "config.yml"], stdout=log, stderr=log)
+        arguments = command("docker-registry", "serve", str(folder / "config.yml"))
+        process = subprocess.Popen(arguments, stdout=log, stderr=log)
     try:
-        _wait_for(host, process)
+        _wait_for(host, process, command)
         yield host
     finally:
         process.terminate()
         process.wait(10)
 
 
-def _wait_for(host: str, process: "subprocess.Popen[bytes]") -> None:
+def _wait_for(host: str, process: "subprocess.Popen[bytes]", command: Callable[..., list[str]]) -> None:
     name, _, port = host.partition(":")
+    connect = command("bash", "-c", f"exec 3<>/dev/tcp/{name}/{port}")
     deadline = time.monotonic() + START_S
-    while True:
+    while subprocess.run(connect, check=False, capture_output=True).returncode:
         assert process.poll() is None, "the registry ended"
-        try:
-            socket.create_connection((name, int(port)), 1).close()
-            return
-        except OSError:
-            assert time.monotonic() < deadline, "the registry does not listen"
-            time.sleep(0.02)
+        assert time.monotonic() < deadline, "the registry does not listen"
+        time.sleep(0.02)
 
 
 class Asked(NamedTuple):

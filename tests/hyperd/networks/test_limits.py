@@ -59,7 +59,7 @@ def test_bandwidth_is_limited_in_each_direction(world: World) -> None:
     async def main() -> None:
         async with running(world) as networks:
             await peer(world, world.outside)
-            for pod, limits in (("free", (0, 0)), ("in", (16 * _MBIT, 0)), ("out", (0, 16 * _MBIT))):
+            for pod, limits in (("free", (0, 0)), ("in", (32 * _MBIT, 0)), ("out", (0, 32 * _MBIT))):
                 path = await networks.make_netns(pod)
                 await networks.attach(pod, path, ingress_bandwidth=limits[0], egress_bandwidth=limits[1])
             took = {

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import select
 import subprocess
 from collections.abc import Iterator
 
 import pytest
 
 from hyperd.networks import Attachment, NetworkSpec, PortMap
-from tests.vm.harness import Bundle, Done, Runtime, new_id, own_templates, runv_program
+from tests.vm.harness import DEADLINE_S, Bundle, Done, Runtime, new_id, own_templates, runv_program
 from tests.vm.network.nets import in_namespace
 
 from .world import HOST, OUTSIDE, World, running
 
 pytestmark = pytest.mark.vm
 
-_SERVER = "while true; do echo machine | nc -l -p 80; done & echo ready; exec sleep 1000"
+_SERVER = "nc -ll -p 80 -e echo machine & until grep -q :0050 /proc/net/tcp*; do sleep 0.1; done; echo ready; wait"
 
 
 @pytest.fixture
@@ -53,7 +55,8 @@ def test_a_machine_in_its_networks(world: World, runv: Runtime) -> None:
             process = runv.popen("run", "--bundle", str(made.path), container, stdout=subprocess.PIPE)
             try:
                 assert process.stdout is not None
-                assert await asyncio.to_thread(process.stdout.readline) == b"ready\n"
+                assert (await asyncio.to_thread(select.select, [process.stdout], [], [], DEADLINE_S))[0]
+                assert os.read(process.stdout.fileno(), 100) == b"ready\n"
                 await look_around(world, runv, container)
                 found = (await guest(runv, container, "nslookup", "other")).out
                 assert f"Address: {address(other)}" in found

@@ -13,7 +13,7 @@ import dns.message
 import pytest
 
 from hyperd.networks import Attachment, Network, Networks, NetworkSpec
-from hyperd.networks.naming import answers
+from hyperd.networks.naming import answers, forward
 from hyperd.networks.naming.directory import Directory
 from hyperd.networks.records import Pod
 
@@ -162,7 +162,10 @@ def test_a_name_is_known_in_its_networks_alone(world: World) -> None:
     asyncio.run(main())
 
 
-def test_resolvers_that_fail(world: World) -> None:
+def test_resolvers_that_fail(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(forward, "_EACH_S", 0.4)
+    monkeypatch.setattr(forward, "_ALL_S", 1.2)
+
     async def main() -> None:
         settings = world.settings.__class__(resolvers=("203.0.113.77", OUTSIDE))
         async with running(world, settings) as networks:

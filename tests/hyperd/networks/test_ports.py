@@ -34,7 +34,7 @@ def test_a_port_is_reached_from_everywhere(world: World) -> None:
                 for host in ("127.0.0.1", "::1", HOST, HOST6, "192.168.123.1"):
                     assert (await world.ask("", host, 8080, kind)).startswith("web "), (host, kind)
                 for pod in ("web", "other", "far"):
-                    for host in (HOST, HOST6, "192.168.123.1"):
+                    for host in (HOST, HOST6):
                         assert (await world.ask(pod, host, 8080, kind)).startswith("web "), (pod, host, kind)
             assert await world.ask("other", web, 80) == f"web {other}", "its own packets were rewritten"
 

@@ -19,7 +19,8 @@ from hyperd.api.views import EventView, container_state, event_view
 from hyperd.errors import InvalidError
 from hyperd.pods import policy
 from hyperd.store import Event
-from runv import OCI_VERSION, VERSION
+from runv import OCI_VERSION, VERSION, settings
+from runv.vm import choice
 
 _FILTERS = ("type", "pod", "container", "action", "id", "name")
 
@@ -79,7 +80,8 @@ async def info(call: Call) -> dict[str, Any]:
         "kernel": os.uname().release,
         "cpus": os.cpu_count(),
         "memory": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        "accelerator": "kvm" if os.access("/dev/kvm", os.R_OK | os.W_OK) else "tcg",
+        "accelerator": await asyncio.to_thread(lambda: choice.accelerator(settings.load()).value),
+        "ready_machines": services.manager.ready.count,
         "pods": Counter(policy.state_of(pod.book.pod) for pod in pods),
         "containers": Counter(container_state(pod, one) for pod, one in everyone),
         "images": len(services.images.list()),

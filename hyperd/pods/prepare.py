@@ -200,7 +200,7 @@ class BundlePreparer:
         return path
 
     async def machine(self, pod: PodRecord, wanted: ExecRecord) -> Path:
-        """A container with the programs of an image, in no namespaces of its own but that of mounts: it sees the machine as it is.
+        """A container with the programs of an image, in no namespaces of its own but those of mounts and of the pod's name: it sees the machine as it is.
 
         :raise UnavailableError: the image is not here
         """
@@ -228,7 +228,7 @@ class BundlePreparer:
             tty=wanted.tty,
             privileged=True,
         )
-        made.config["linux"]["namespaces"] = [{"type": "network", "path": f"/proc/{place.infra_pid}/ns/net"}, {"type": "mount"}]
+        made.config["linux"]["namespaces"] = [{"type": "network", "path": f"/proc/{place.infra_pid}/ns/net"}, {"type": "mount"}, {"type": "uts"}]
         folder = self._folder(pod.id, wanted.id)
         await asyncio.to_thread(_write_bundle, folder, made.config, made.files)
         return folder

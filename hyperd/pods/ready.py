@@ -29,6 +29,11 @@ class ReadyMachines:
         self._taken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    @property
+    def count(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
     def start(self) -> None:
         """Begins to make them."""
         if self._tools.config.ready_machines:

@@ -51,7 +51,7 @@ class _Connection(http.client.HTTPConnection):
 class Daemon:
     """``start`` and ``kill`` it as often as you like: namespace, pods and folders stay."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, ready_machines: int = 0) -> None:
         self.folder = folder
         self.socket = str(folder / "s")
         self._process: subprocess.Popen[bytes] | None = None
@@ -64,6 +64,7 @@ class Daemon:
             root = "{folder}/root"
             state = "{folder}/run"
             runv = "{shutil.which("runv")}"
+            ready_machines = {ready_machines}
             restart = {{base_s = 0.2, limit_s = 1.0}}
             api = {{socket = "{self.socket}"}}
             network = {{instance = "t{os.getpid()}"}}
@@ -190,9 +191,9 @@ def until(condition: Callable[[], Any], what: str, seconds: float = WAIT_S) -> N
 
 
 @contextlib.contextmanager
-def running(folder: Path) -> Iterator[Daemon]:
+def running(folder: Path, ready_machines: int = 0) -> Iterator[Daemon]:
     """With the image busybox; after it nothing of its may be left."""
-    daemon = Daemon(folder)
+    daemon = Daemon(folder, ready_machines)
     try:
         daemon.start()
         daemon.load_busybox()

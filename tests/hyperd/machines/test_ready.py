@@ -1,0 +1,44 @@
+"""A machine that waited becomes a pod like any other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.vm.harness import own_templates
+
+from .harness import Daemon, running, until
+
+pytestmark = pytest.mark.vm
+
+
+def waits(daemon: Daemon) -> bool:
+    return bool(daemon.expect(200, "GET", "/info")["ready_machines"])
+
+
+def infras(daemon: Daemon) -> list[str]:
+    """Whose machines there are."""
+    return [name for sandbox in daemon.sandboxes() for name in (entry.name for entry in (sandbox / "members").iterdir())]
+
+
+def test_a_machine_that_waited(tmp_path_factory: pytest.TempPathFactory) -> None:
+    folder = Path(tmp_path_factory.mktemp("hd"))
+    with own_templates(), running(folder, ready_machines=1) as daemon:
+        until(lambda: waits(daemon), "a machine waits")
+        [ready] = infras(daemon)
+        peer = daemon.run("peer", ["sleep", "1000"])
+        assert peer == ready
+        until(lambda: waits(daemon), "another one waits")
+        script = "hostname; cat /proc/1/comm; ping -c1 -W5 peer >/dev/null && echo reached; ls /sys/class/net"
+        done = daemon.ctl("run", "--name", "named", "busybox", "sh", "-c", script)
+        assert done.stdout == b"named\nsh\nreached\neth0\nlo\n", done
+        daemon.kill()  # what it kept ready is nobody's then
+        daemon.start()
+        assert daemon.state("peer") == "running"
+        assert daemon.ctl("exec", "peer", "hostname").stdout == b"peer\n"
+        daemon.remove_all()
+        until(lambda: waits(daemon), "one waits again")
+        daemon.kill(15)
+        assert not daemon.processes() and not daemon.sandboxes()
+        daemon.start()

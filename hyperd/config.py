@@ -79,12 +79,12 @@ class Network(_Section, frozen=True):
 
 
 class Config(_Section, frozen=True):
-    """Everything. ``machine_image``: whose programs a process in a machine finds. ``ready_machines`` wait for pods of the usual size; each takes the
+    """Everything. ``runv``, ``monitor``: programs; empty: those installed beside hyperd. ``machine_image``: whose programs a process in a machine finds. ``ready_machines`` wait for pods of the usual size; each takes the
     memory of a machine that does nothing. ``root`` is kept across reboots (database, images, disks, logs), ``state`` is not (sockets, bundles, what runs)."""
 
     root: str = "/var/lib/hyperd"
     state: str = "/run/hyperd"
-    runv: str = "runv"
+    runv: str = ""
     monitor: str = ""
     log_level: str = "info"
     root_size_mib: _Count = 10240

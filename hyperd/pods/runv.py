@@ -30,13 +30,13 @@ class RunvFailure(UnavailableError):
 class Runv:
     """The runtime with one state root.
 
-    :param program: a path, or a name to look up in PATH
+    :param program: a path, or a name to look up in PATH; empty: the one beside this installation, or else in PATH
     :param environment: added to that of the process
     """
 
     def __init__(self, program: str, root: Path, *, command_s: float, environment: dict[str, str] | None = None) -> None:
         self.root = root
-        self._program = shutil.which(program) or program
+        self._program = shutil.which(program or _installed()) or program or "runv"
         self._command_s = command_s
         self._environment = {**os.environ, **(environment or {})}
         # A call must not outlive the daemon that is waiting for it: the next one could not know of it.
@@ -140,6 +140,12 @@ class Runv:
         event = json.loads(await self.call("events", "--stats", container))
         data: dict[str, Any] = event.get("data") or {}
         return data
+
+
+def _installed() -> str:
+    """PREFIX/bin/runv of this very installation (PREFIX/lib/runv/hyperd/pods/runv.py)."""
+    beside = Path(__file__).resolve().parents[4] / "bin/runv"
+    return str(beside) if beside.exists() else "runv"
 
 
 def _memory_file() -> io.BufferedRandom:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hyperd.bundle.capabilities import capabilities_of
-from hyperd.bundle.files import injected
+from hyperd.bundle.files import archive, mounted
 from hyperd.bundle.mounts import mounts_of
 from hyperd.bundle.process import process_of
 from hyperd.bundle.records import Bundle, ImageView, Place, Source
@@ -75,7 +75,7 @@ def container(
     :raise InvalidError: no command, an unknown user, a volume without source, ...
     """
     taken = {posixpath.normpath(mount.path) for mount in own.mounts}
-    files = list(injected(pod, own, image, place, taken, read))
+    files = list(mounted(pod, own, image, place, taken, read))
     config = {
         "ociVersion": OCI_VERSION,
         "hostname": hostname_of(pod),
@@ -91,7 +91,7 @@ def container(
             **_confinement(own),
         },
     }
-    return Bundle(config, tuple(file for _, file in files))
+    return Bundle(config, tuple(file for _, file in files), archive(own, image, read))
 
 
 def root_of(pod: Pod, source: EmptyDir | Named) -> tuple[int, int]:

@@ -80,7 +80,10 @@ def exec_process(
 def user_of(pod: Pod, container: Container, image: ImageView) -> User:
     """Who the container runs as: what it says itself, or else its image."""
     security = container.security
-    user = find_user(security.user or image.user, image, group=security.group, additional=_additional(pod, security))
+    try:
+        user = find_user(security.user or image.user, image, group=security.group, additional=_additional(pod, security))
+    except InvalidError as error:
+        raise InvalidError(f"container {container.name}: {error.message}", hint=error.hint) from error
     if security.run_as_non_root and user.uid == 0:
         whose = "its user" if security.user else "the image's user"
         raise InvalidError(f"container {container.name} must not run as root, and {whose} is root", hint="set the user (runAsUser)")

@@ -108,7 +108,8 @@ class HostFile(NamedTuple):
 
 
 class Bundle(NamedTuple):
-    """``config`` is config.json."""
+    """``config`` is config.json. ``archive``: a tar that is extracted at the container's root when it is created, before its program runs; or empty."""
 
     config: dict[str, Any]
     files: tuple[HostFile, ...]
+    archive: bytes = b""

@@ -244,6 +244,8 @@ def _volume(volume: spec.Volume, path: str) -> None:
             _image(source, where)
     elif isinstance(source, spec.Named):
         _name(source.name, f"{where}.name")
+        if len(source.name) > 128:
+            raise InvalidError(f"{where}.name: {source.name[:80]!r} has more than 128 characters")
         _range(source.size, 1 << 20, 1 << 50, f"{where}.size")
     elif isinstance(source, spec.EmptyDir):
         _range(source.size, 0, 1 << 50, f"{where}.size")

@@ -119,6 +119,8 @@ class Containers:
                 hold=None,
                 timeout_s=self._tools.config.timeouts.create_s,
             )
+        if prepared.archive:
+            await self._tools.runtime.call("archive", "put", record.id, "/", stdin=prepared.archive)
 
     async def stop(self, record: ContainerRecord, grace_s: float) -> ContainerRecord:
         """Ends a container: its handler, its signal, and after ``grace_s`` SIGKILL."""

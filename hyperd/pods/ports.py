@@ -115,7 +115,7 @@ class Networks(Protocol):
 
 
 class Prepared(NamedTuple):
-    """A bundle that is ready. ``image``: the id of the image that it is made from."""
+    """A bundle that is ready. ``image``: the id of the image that it is made from. ``archive``: a tar of what is put into it before its program runs."""
 
     bundle: Path
     image: str
@@ -123,6 +123,7 @@ class Prepared(NamedTuple):
     stdin_open: bool
     stdin_once: bool
     log: spec.Log
+    archive: bytes = b""
 
 
 class Preparer(Protocol):

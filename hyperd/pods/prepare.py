@@ -80,7 +80,7 @@ class BundlePreparer:
             read=_read,
         )
         await asyncio.to_thread(_write_bundle, folder, made.config, made.files)
-        return Prepared(folder, image.id, container.tty, container.stdin, container.stdin_once, container.log or pod.spec.log)
+        return Prepared(folder, image.id, container.tty, container.stdin, container.stdin_once, container.log or pod.spec.log, made.archive)
 
     async def _image(self, record: ContainerRecord, container: spec.Container) -> Image:
         """That which the container had before, else that of its name: a container that is started again does not change under its user."""
@@ -139,15 +139,21 @@ class BundlePreparer:
             await asyncio.to_thread(_check_host_path, source)
             return bundle.Folder(source.path)
         if isinstance(source, spec.Named):
-            return await self._named(source)
+            return await self._named(pod, source)
         if isinstance(source, spec.Image):
             if not await asyncio.to_thread(os.path.exists, source.path):
                 raise UnavailableError(f"volume {volume.name}: cannot attach {source.path}: No such file or directory")
             return bundle.Disk(source.path, source.fstype or "ext4")
-        folder = self._folder(pod.id, "volumes") / volume.name
-        files = bundle.projected(source, str(folder), pod.spec.fs_group)
-        await asyncio.to_thread(_write_files, folder, files)
-        return bundle.Folder(str(folder))
+        return await self._files(self._folder(pod.id, "volumes"), volume.name, source, pod.spec.fs_group)
+
+    async def _files(self, folder: Path, name: str, source: spec.Projected, fs_group: int | None) -> bundle.Source:
+        """Written once, whole or not at all: other containers of the pod may have it mounted."""
+        whole = folder / name
+        if not await asyncio.to_thread(whole.exists):
+            new = folder / f".{name}"
+            await asyncio.to_thread(_write_files, new, bundle.projected(source, str(new), fs_group))
+            await asyncio.to_thread(new.rename, whole)
+        return bundle.Folder(str(whole))
 
     async def _empty(self, pod: PodRecord, name: str, source: spec.EmptyDir) -> bundle.Source:
         mode, gid = bundle.root_of(pod.spec, source)
@@ -158,15 +164,17 @@ class BundlePreparer:
         await self._disk(disk, source.size or self._config.root_size_mib << 20, mode=mode, gid=gid)
         return bundle.Disk(str(disk), "ext4")
 
-    async def _named(self, source: spec.Named) -> bundle.Source:
+    async def _named(self, pod: PodRecord, source: spec.Named) -> bundle.Source:
+        """What is made for a group stays the group's, and is not filled from the image."""
+        mode, gid = bundle.root_of(pod.spec, source)
         try:
             volume = self._volumes.find(source.name)
         except MissingError:
             try:
-                volume = await self._volumes.create(source.name, source.size)
+                volume = await self._volumes.create(source.name, source.size, mode=mode, gid=gid)
             except ConflictError:  # another container of somebody's was faster
                 volume = self._volumes.find(source.name)
-        return bundle.Disk(str(volume.path), volume.fstype, populate=True)
+        return bundle.Disk(str(volume.path), volume.fstype, populate=pod.spec.fs_group is None)
 
     async def stop_signal(self, record: ContainerRecord, container: spec.Container) -> int:
         """The specification's, the image's, or SIGTERM."""

@@ -63,14 +63,16 @@ class Volumes:
             if name.startswith((_NEW, _GONE)):
                 shutil.rmtree(os.path.join(self._root, name), ignore_errors=True)
 
-    async def create(self, name: str, size: int, fstype: str = "ext4", labels: dict[str, str] | None = None) -> Volume:
-        """Makes an empty volume. ``size`` in bytes is rounded up to whole MiB.
+    async def create(
+        self, name: str, size: int, fstype: str = "ext4", labels: dict[str, str] | None = None, *, mode: int = 0o755, gid: int = 0
+    ) -> Volume:
+        """Makes an empty volume. ``size`` in bytes is rounded up to whole MiB. ``mode`` and ``gid``: of its root.
 
         :raise InvalidError: name, size or file system cannot be
         :raise ConflictError: there is one of this name
         :raise UnavailableError: no space, or mkfs fails
         """
-        kind = disks.settle(Kind(fstype, size))
+        kind = disks.settle(Kind(fstype, size, mode, gid))
 
         async def fill(path: str) -> None:
             await asyncio.to_thread(disks.make, path, kind)

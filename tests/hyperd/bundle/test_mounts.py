@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from typing import Any
 
 import pytest
@@ -66,6 +68,7 @@ def test_parents_first_and_the_last_word_wins() -> None:
     found = mounted(
         spec.Mount(volume="v", path="/a/b/c"), spec.Mount(volume="v", path="/a"), spec.Mount(volume="v", path="/dev/shm"),
         spec.Mount(volume="v", path="/etc/hosts"), volumes=(volume("v"),), files=(spec.File(path="/a/b/c/file", content="x"),),
+        security=spec.Security(read_only_root=True),
     )  # fmt: skip
     places = [mount["destination"] for mount in found.config["mounts"]]
     assert len(places) == len(set(places))
@@ -104,22 +107,40 @@ def test_the_files_of_every_container() -> None:
     assert HostFile("/run/hyperd/pods/p/c/files/resolv.conf", b"nameserver 192.0.2.53\n") in alone
 
 
+FILES = (
+    spec.File(path="/etc/motd", source="/host/motd", mode=0o600, user="web", group="disk"),
+    spec.File(path="/a//b", content="aGk=", encoding="base64", user="web"),
+    spec.File(path="/etc/hosts", content="mine"),
+)
+
+
+def with_files(*, read_only_root: bool) -> Bundle:
+    own = spec.Container(name="c", image="i", files=FILES, security=spec.Security(read_only_root=read_only_root))
+    return made(pod(own), read=lambda path: path.encode())
+
+
 def test_files_that_are_put_in() -> None:
-    found = made(
-        pod(
-            spec.Container(
-                name="c",
-                image="i",
-                files=(
-                    spec.File(path="/etc/motd", source="/host/motd", mode=0o600, user="web", group="disk"),
-                    spec.File(path="/a//b", content="aGk=", encoding="base64", user="web"),
-                    spec.File(path="/etc/hosts", content="mine"),
-                ),
-            )
-        ),
-        read=lambda path: path.encode(),
-    )
+    """They are the container's, which may write to them; and none of ours takes their place."""
+    found = with_files(read_only_root=False)
+    with tarfile.open(fileobj=io.BytesIO(found.archive)) as tar:
+        entries = [(entry.name, entry.mode, entry.uid, entry.gid, tar.extractfile(entry)) for entry in tar]
+    assert [(*entry, file.read() if file else None) for *entry, file in entries] == [
+        ("etc/motd", 0o600, 33, 6, b"/host/motd"), ("a/b", 0o755, 33, 34, b"hi"), ("etc/hosts", 0o755, 0, 0, b"mine"),
+    ]  # fmt: skip
+    assert not [mount for mount in found.config["mounts"] if mount["destination"] in ("/etc/hosts", "/etc/motd", "/a/b")]
+    assert made(pod()).archive == b""
+
+
+def test_files_of_nobody_that_is_known() -> None:
+    own = spec.Container(name="c", image="i", files=(spec.File(path="/x", group="no"),))
+    with pytest.raises(InvalidError, match="container c: file /x: the image has no group 'no'"):
+        made(pod(own))
+
+
+def test_files_for_a_root_that_nobody_writes_to() -> None:
+    found = with_files(read_only_root=True)
     folder = PLACE.files
+    assert found.archive == b""
     assert found.files[-3:] == (
         HostFile(f"{folder}/file0", b"/host/motd", 0o600, 33, 6),
         HostFile(f"{folder}/file1", b"hi", 0o755, 33, 34),

@@ -85,6 +85,11 @@ def test_unknown_users(text: str) -> None:
         find_user(text, IMAGE)
 
 
+def test_whose_user_is_unknown() -> None:
+    with pytest.raises(InvalidError, match="container c: the image has no group 'no'"):
+        process(security=spec.Security(group="no"))
+
+
 def test_who_must_not_be_root() -> None:
     for image, user in ((IMAGE, "0"), (IMAGE, ""), (IMAGE._replace(user="root"), "")):
         with pytest.raises(InvalidError, match="must not run as root"):

@@ -37,3 +37,5 @@ def set_up(level: str) -> None:
     # What libraries say in detail is about themselves.
     for name in ("asyncio", "aiohttp", "pyroute2"):
         logging.getLogger(name).setLevel(max(logging.WARNING, root.level))
+    # It is told of requests that are no HTTP, with a trace each: whoever can connect could fill the log. Mistakes of ours are logged by the API.
+    logging.getLogger("aiohttp.server").setLevel(logging.CRITICAL)

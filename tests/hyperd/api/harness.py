@@ -83,11 +83,11 @@ async def site(folder: Path, api: Api | None = None) -> AsyncIterator[Site]:
                 await services.execs.close()
 
 
-def serve(folder: Path, work: Callable[[Site], Awaitable[None]], api: Api | None = None) -> None:
+def serve(folder: Path, work: Callable[[Site], Awaitable[None]], api: Api | None = None, wait_s: float = WAIT_S) -> None:
     """Runs a test's coroutine against a server, with a deadline."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(WAIT_S), site(folder, api) as one:
+        async with asyncio.timeout(wait_s), site(folder, api) as one:
             await work(one)
 
     asyncio.run(bounded())

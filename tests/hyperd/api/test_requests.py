@@ -178,7 +178,8 @@ def test_too_many_streams(tmp_path: Path) -> None:
     serve(tmp_path, work, Api(max_streams=1))
 
 
-def test_random_requests_make_no_mistakes_of_ours(tmp_path: Path) -> None:
+@pytest.mark.parametrize("count", [400, pytest.param(10000, marks=pytest.mark.slow)])
+def test_random_requests_make_no_mistakes_of_ours(tmp_path: Path, count: int) -> None:
     """The same each time: what a failure shows can be looked at again."""
     dice = random.Random(5)
     words = ["p", "a", "", "%00", "..", "p%2Fa", "\u00fc", "x" * 300, "1", "-1", "nan", "true", "{}", "[]", "null", "1e400"]
@@ -194,7 +195,7 @@ def test_random_requests_make_no_mistakes_of_ours(tmp_path: Path) -> None:
         from hyperd.api.server import ROUTES
 
         await site.ask("POST", "/pods", {"spec": POD})
-        for _ in range(400):
+        for _ in range(count):
             route = dice.choice([one for one in ROUTES if not one.path.endswith("/wait")])
             path = "/".join(dice.choice(words) if part.startswith("{") else part for part in route.path.split("/"))
             query = "&".join(f"{dice.choice(['all', 'follow', 'signal', 'tail', 'x'])}={dice.choice(words)}" for _ in range(dice.randrange(3)))
@@ -208,7 +209,7 @@ def test_random_requests_make_no_mistakes_of_ours(tmp_path: Path) -> None:
                 continue
             assert answer.status < 500 or answer.status == 503, f"{method} {path}?{query}: {answer}"
 
-    serve(tmp_path, work)
+    serve(tmp_path, work, wait_s=600)
 
 
 def test_the_description_is_what_is_served(tmp_path: Path) -> None:

@@ -1,21 +1,17 @@
 """Named volumes."""
 
 import asyncio
+import functools
 
 import msgspec
 
-from hyperd import spec
 from hyperd.api.call import Body, Call, Route
 from hyperd.api.pods import pod_of
-from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError
-from hyperd.manifests.check import check_pod
-from hyperd.pods.pod import Pod
-from hyperd.pods.ports import Runtime
-from hyperd.store import ContainerRecord
+from hyperd.api.views import timestamp
+from hyperd.errors import ConflictError, InvalidError
+from hyperd.pods import volumes as live
 from hyperd.volumes import Volume
-
-_SIZE_MAX = 1 << 50
-_COPY_S = 3600.0
+from hyperd.volumes.disks import Kind, settle
 
 
 class VolumeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +48,7 @@ class SnapshotBody(Body, frozen=True):
 
 
 class AttachBody(Body, frozen=True):
-    """``path``: where. ``container``: which; the pod's first if it is not said."""
+    """``container``: a name, or empty for all of the pod's."""
 
     path: str
     container: str = ""
@@ -74,7 +70,7 @@ def view(call: Call, volume: Volume) -> VolumeView:
         used=volume.used,
         fstype=volume.fstype,
         labels=dict(volume.labels),
-        created=str(volume.created),
+        created=timestamp(volume.created),
         pods=sorted(set(call.services.manager.volumes_in_use().get(volume.name, []))),
     )
 
@@ -108,108 +104,41 @@ async def remove(call: Call) -> None:
 
 
 async def resize(call: Call) -> VolumeView:
-    """Makes it larger, its file system too: at once where a machine has it, else when it is mounted next."""
+    """Makes it larger, and its file system: at once where a container has it, else when one mounts it."""
     volume = await asyncio.to_thread(call.services.volumes.find, call.name())
-    holder = _holder(call, volume.name)
-    if holder is None:
-        return view(call, await asyncio.to_thread(call.services.volumes.resize, volume.name, call.body.size))
-    if not volume.size <= call.body.size <= _SIZE_MAX:
-        raise InvalidError(f"volume {volume.name} has {volume.size} bytes, and cannot have {call.body.size}")
-    await _runtime(call).call("volume", "resize", holder.id, str(volume.path), str(call.body.size))
+    settled = settle(Kind(volume.fstype, call.body.size)).size
+    if settled < volume.size:
+        raise InvalidError(f"volume {volume.name} has {volume.size} bytes, and cannot become smaller")
+    if not await live.resize(call.services.manager.all(), volume, settled):
+        return view(call, await asyncio.to_thread(call.services.volumes.resize, volume.name, settled))
     return view(call, await asyncio.to_thread(call.services.volumes.find, volume.name))
 
 
-def _runtime(call: Call) -> Runtime:
-    return call.services.tools.runtime
-
-
-def _holder(call: Call, volume: str) -> ContainerRecord | None:
-    """A running container that has it mounted."""
-    for pod in call.services.manager.all():
-        names = _names_in(pod, volume)
-        for record in pod.book.containers.values() if names and pod.book.pod.phase == "running" else ():
-            if record.phase == "running" and any(mount.volume in names for mount in pod.book.specification(record).mounts):
-                return record
-    return None
-
-
-def _names_in(pod: Pod, volume: str) -> set[str]:
-    """What a named volume is called in a pod."""
-    return {one.name for one in pod.book.pod.spec.volumes if isinstance(one.source, spec.Named) and one.source.name == volume}
-
-
 async def snapshot(call: Call) -> VolumeView:
-    """A copy of what it is now: of one that a machine has, as it would be after a power failure."""
-    holder = _holder(call, call.name())
-
-    async def copy(source: str, target: str) -> None:
-        assert holder is not None
-        await _runtime(call).call("volume", "snapshot", holder.id, source, target, timeout_s=_COPY_S)
-
-    made = await call.services.volumes.snapshot(call.name(), call.body.name, copy=copy if holder is not None else None)
+    """A copy of what it is at this moment."""
+    volume = await asyncio.to_thread(call.services.volumes.find, call.name())
+    user = live.copier(call.services.manager.all(), volume)
+    copy = functools.partial(live.copy, user) if user is not None else None
+    made = await call.services.volumes.snapshot(volume.name, call.body.name, copy=copy)
     await call.services.tools.bus.publish("volume", "create", made.name, made.name)
     return view(call, made)
 
 
 async def attach(call: Call) -> VolumeView:
-    """Mounts it in a container of a pod: in one that runs at once, else when it starts."""
-    pod, body = pod_of(call), call.body
+    """A volume for a pod, at once where it runs; it stays one of the pod's."""
+    pod = pod_of(call)
     volume = await asyncio.to_thread(call.services.volumes.find, call.name("volume"))
-    record = _container(pod, body.container)
-    own = pod.book.specification(record)
-    names = _names_in(pod, volume.name)
-    name = next(iter(names), volume.name)
-    mount = spec.Mount(volume=name, path=body.path, read_only=body.read_only)
-    if any(one.path.rstrip("/") == body.path.rstrip("/") for one in own.mounts):
-        raise ConflictError(f"container {own.name} has a mount at {body.path} already")
-    old = pod.book.pod.spec
-    added = () if names else (spec.Volume(name=name, source=spec.Named(name=volume.name)),)
-    wanted = _with_mounts(msgspec.structs.replace(old, volumes=(*old.volumes, *added)), own.name, (*own.mounts, mount))
-    check_pod(wanted)
-    await pod.book.change(spec=wanted)
-    if record.phase == "running":
-        words = ["-o", "ro" if body.read_only else "rw"]
-        try:
-            await _runtime(call).call("volume", "attach", "-t", volume.fstype, *words, record.id, str(volume.path), body.path)
-        except HyperError:
-            await pod.book.change(spec=old)
-            raise
+    body: AttachBody = call.body
+    await live.attach(pod, volume, body.path, container=body.container, read_only=body.read_only)
     await call.services.tools.bus.publish("volume", "attach", volume.name, volume.name, pod=pod.book.pod.name)
     return view(call, volume)
 
 
-def _container(pod: Pod, name: str) -> ContainerRecord:
-    mains = pod.book.of_kind("main")
-    for record in mains:
-        if name in ("", record.name, record.id):
-            return record
-    raise MissingError(f"pod {pod.book.pod.name} has no container{f' {name}' if name else ''}")
-
-
-def _with_mounts(pod: spec.Pod, container: str, mounts: tuple[spec.Mount, ...]) -> spec.Pod:
-    changed = {
-        field: tuple(msgspec.structs.replace(one, mounts=mounts) if one.name == container else one for one in getattr(pod, field))
-        for field in ("containers", "init_containers")
-    }
-    return msgspec.structs.replace(pod, **changed)
-
-
 async def detach(call: Call) -> VolumeView:
-    """Unmounts it in all containers of a pod."""
+    """Takes a volume from all containers of a pod."""
     pod = pod_of(call)
     volume = await asyncio.to_thread(call.services.volumes.find, call.name("volume"))
-    names = _names_in(pod, volume.name)
-    if not names:
-        raise MissingError(f"pod {pod.book.pod.name} does not have volume {volume.name}")
-    wanted = pod.book.pod.spec
-    for record in pod.book.of_kind("main", "sidecar", "init"):
-        own = pod.book.specification(record)
-        for mount in own.mounts:
-            if mount.volume in names and record.phase == "running":
-                await _runtime(call).call("volume", "detach", record.id, mount.path)
-        wanted = _with_mounts(wanted, own.name, tuple(mount for mount in own.mounts if mount.volume not in names))
-    kept = tuple(one for one in wanted.volumes if one.name not in names)
-    await pod.book.change(spec=msgspec.structs.replace(wanted, volumes=kept))
+    await live.detach(pod, volume.name)
     await call.services.tools.bus.publish("volume", "detach", volume.name, volume.name, pod=pod.book.pod.name)
     return view(call, volume)
 
@@ -239,6 +168,6 @@ ROUTES = (
     Route("DELETE", "/volumes/{name}", remove, "Remove a volume", status=204),
     Route("PATCH", "/volumes/{name}", resize, "Make a volume larger", body=ResizeBody, answer=VolumeView),
     Route("POST", "/volumes/{name}/snapshot", snapshot, "Copy a volume", body=SnapshotBody, answer=VolumeView, status=201),
-    Route("POST", "/pods/{name}/volumes/{volume}", attach, "Attach a volume to a pod", body=AttachBody, answer=VolumeView),
-    Route("DELETE", "/pods/{name}/volumes/{volume}", detach, "Take a volume away from a pod", answer=VolumeView),
+    Route("POST", "/pods/{name}/volumes/{volume}", attach, "Give a pod a volume", body=AttachBody, answer=VolumeView),
+    Route("DELETE", "/pods/{name}/volumes/{volume}", detach, "Take a volume from a pod", answer=VolumeView),
 )

@@ -8,7 +8,7 @@ from hyperd.bundle.records import Disk, Folder, HostFile, Memory, Source
 from hyperd.errors import InvalidError
 from hyperd.spec import Container, Mount, Pod
 from runv.spec.default import default_config
-from runv.storage.words import COPY_UP, SHARED, SUBPATH
+from runv.storage.words import COPY_UP, GROW, SHARED, SUBPATH
 
 Json = dict[str, Any]
 
@@ -67,6 +67,8 @@ def _entry(mount: Mount, source: Source, *, read_only: bool = False) -> Json:
         # What is deleted is given back to the host.
         words = [] if read_only else ["discard"]
         fill = [COPY_UP] if source.populate and not mount.sub_path else []
+        # Its file may have become larger since.
+        fill += [GROW] if source.populate and not read_only else []
         return {"destination": at, "type": source.fstype, "source": source.path, "options": [access, *words, *fill, *inner]}
     return {"destination": at, "type": "tmpfs", "source": "tmpfs", "options": [access, *_memory(source), *inner]}
 

@@ -22,7 +22,7 @@ from runv.storage import plan as storage
 from runv.storage.devices import DevicePlan
 from runv.storage.images import Wish, wish
 from runv.storage.plan import GuestDisk
-from runv.storage.words import check_words
+from runv.storage.words import DISK_TYPES, check_words
 from runv.vm import disks as machine_disks
 from runv.vm import qmp
 
@@ -128,20 +128,33 @@ def _let_go(container: Container, sandbox: SandboxFolder, agent: Agent, volume: 
 
 
 def detach(container: Container, destination: str) -> None:
-    """Takes away what was attached at ``destination``.
+    """Takes away the disk that was attached at ``destination``, or that config.json has mounted there.
 
-    :raise NotFoundError: nothing was
+    :raise NotFoundError: there is none
     :raise AgentError: it is in use in the container
     """
     with _running(container) as (sandbox, agent):
         volumes = _load(container)
-        volume = volumes.pop(destination, None)
+        volume = volumes.pop(destination, None) or _configured(container, sandbox, destination)
         if volume is None:
-            raise NotFoundError(f"no volume was attached at {destination}")
+            raise NotFoundError(f"no volume is attached at {destination}")
         disk = _find(agent, Wish(volume.serial, volume.path, True))
         place = {"destination": destination, "major": disk.major, "minor": disk.minor}
         agent.call("detach", {"container": container.id, **place})
         _let_go(container, sandbox, agent, volume, volumes)
+
+
+def _configured(container: Container, sandbox: SandboxFolder, destination: str) -> Volume | None:
+    """The disk that config.json has mounted there, if it is still the container's. It goes if this is the only place for it."""
+    mounts = json.loads(read_text(container.path("config.json"))).get("mounts") or []
+    bundle, own = container.load().bundle, disks.own_of(sandbox, container.id)
+    found = [mount for mount in mounts if mount.get("type") in DISK_TYPES and "bind" not in (mount.get("options") or [])]
+    places = {os.path.normpath(mount["destination"]): os.path.realpath(os.path.join(bundle, mount["source"])) for mount in found}
+    path = places.get(os.path.normpath(destination))
+    serial = wish(path, read_only=True).serial if path else ""
+    if path is None or serial not in own:
+        return None
+    return Volume(destination, path, serial, list(places.values()).count(path) == 1)
 
 
 def resize(container: Container, path: str, size: int) -> None:

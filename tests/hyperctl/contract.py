@@ -13,7 +13,6 @@ from hyperd.errors import HyperError
 from hyperd.manifests import read_container, read_pod
 
 # The daemon cannot attach a volume to a pod that runs yet.
-_COMING = re.compile(r"/pods/[^/]+/volumes/[^/]+")
 
 
 def violation(method: str, path: str, query: Mapping[str, Sequence[str]], body: Any) -> str:
@@ -21,7 +20,7 @@ def violation(method: str, path: str, query: Mapping[str, Sequence[str]], body: 
     for route in ROUTES:
         if route.method == ("GET" if method == "STREAM" else method) and _pattern(route).fullmatch(unquote(path.replace("%2F", "\0"))):
             return _refusal(route, method, query, body)
-    return "" if _COMING.fullmatch(path) else f"{method} {path}: there is no such route"
+    return f"{method} {path}: there is no such route"
 
 
 def _pattern(route: Route) -> re.Pattern[str]:

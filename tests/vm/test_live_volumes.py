@@ -52,11 +52,14 @@ def test_a_volume_comes_and_goes(runv: Runtime, container: Created, folder: Path
     volume(runv, "detach", container, "/new/place")
     assert container.exec("ls", "/sys/block").ok().lines == ["sda"] and container.status() == "running"
     assert file_on(image, "kept") == "kept\n"
-    assert "no volume was attached at /filled" in refusal(runv.run("volume", "detach", container.id, "/filled"))
+    assert "no volume is attached at /filled" in refusal(runv.run("volume", "detach", container.id, "/filled"))
     # The disk was among its own before, and stays.
     volume(runv, "attach", container, folder / "own.img", "/again")
     volume(runv, "detach", container, "/again")
     assert container.exec("touch", "/own/file").ok().code == 0
+    volume(runv, "detach", container, "/own")
+    assert container.exec("ls", "/sys/block").ok().out == ""
+    assert "no volume is attached at /own" in refusal(runv.run("volume", "detach", container.id, "/own"))
 
 
 def test_what_cannot_be_attached(runv: Runtime, container: Created, folder: Path) -> None:

@@ -46,8 +46,8 @@ def test_disks() -> None:
         spec.Mount(volume="n", path="/n"), spec.Mount(volume="n", path="/m", sub_path="d"), spec.Mount(volume="i", path="/i"),
         volumes=volumes, sources=sources,
     )  # fmt: skip
-    assert at(found, "/n") == {"destination": "/n", "type": "ext4", "source": "/n.img", "options": ["rw", "discard", "x-runv.copyup"]}
-    assert at(found, "/m")["options"] == ["rw", "discard", "x-runv.subpath=d"]
+    assert at(found, "/n") == {"destination": "/n", "type": "ext4", "source": "/n.img", "options": ["rw", "discard", "x-runv.copyup", "x-runv.grow"]}
+    assert at(found, "/m")["options"] == ["rw", "discard", "x-runv.grow", "x-runv.subpath=d"]
     assert at(found, "/i") == {"destination": "/i", "type": "xfs", "source": "/x.qcow2", "options": ["ro"]}
 
 

@@ -40,7 +40,10 @@ run: setup-run stage ## Install what is missing, build, start hyperd, and run co
 	@$(PYTHON) tools/demo.py '$(STAGE)/bin' '$(RUNV_CACHE)/demo'
 
 test: setup-test check stage ## Check the sources and run all tests
-	@$(STAGED) '$(VENV)/bin/python' -m pytest -m 'not engines or smoke' $(TESTS)
+	@$(STAGED) '$(VENV)/bin/python' -m pytest -m '(not engines or smoke) and not soak' $(TESTS)
+
+test-soak: setup-test venv stage ## Run the tests that take minutes: SIGKILL at 50 moments, made-up requests, many pods
+	@$(STAGED) '$(VENV)/bin/python' -m pytest -m soak $(TESTS)
 
 test-engines: setup-test venv stage ## Run the tests that drive Docker, containerd and Podman
 	@$(STAGED) '$(VENV)/bin/python' -m pytest -m engines tests/engines
@@ -99,4 +102,4 @@ bench-env:
 	@tools/python-env.sh bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-engines test-kvm test-conformance check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test setup-conformance venv deps hyperd-deps bench-env
+.PHONY: help run test test-soak test-engines test-kvm test-conformance check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test setup-conformance venv deps hyperd-deps bench-env

@@ -178,7 +178,7 @@ def test_too_many_streams(tmp_path: Path) -> None:
     serve(tmp_path, work, Api(max_streams=1))
 
 
-@pytest.mark.parametrize("count", [400, pytest.param(10000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("count", [400, pytest.param(10000, marks=pytest.mark.soak)])
 def test_random_requests_make_no_mistakes_of_ours(tmp_path: Path, count: int) -> None:
     """The same each time: what a failure shows can be looked at again."""
     dice = random.Random(5)

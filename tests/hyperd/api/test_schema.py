@@ -19,7 +19,7 @@ CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,re
 NOT_THOSE = "attach|port-forward|wait|events|images/(pull|push|load|save)|auth|archive"
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_what_is_made_up_from_the_description(tmp_path: Path) -> None:
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))

@@ -84,6 +84,6 @@ def test_a_few_moments(daemon: Daemon) -> None:
     kill_often(daemon, 3, seed=1)
 
 
-@pytest.mark.slow
+@pytest.mark.soak
 def test_fifty_moments(daemon: Daemon) -> None:
     kill_often(daemon, 50, seed=2)

@@ -46,7 +46,7 @@ class Handlers:
         elif probe.http is not None:
             await self.http(probe.http, probe.timeout_s)
         elif probe.tcp_port or probe.grpc_port:
-            await self.connect("", probe.tcp_port or probe.grpc_port, probe.timeout_s)
+            await self.connect(probe.tcp_host, probe.tcp_port or probe.grpc_port, probe.timeout_s)
 
     async def command(self, record: ContainerRecord, arguments: tuple[str, ...], timeout_s: float) -> None:
         """Runs a command in the container; 0 is success."""

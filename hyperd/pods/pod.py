@@ -6,6 +6,7 @@ something else or by the end of the daemon, is no different from one that never 
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
@@ -324,6 +325,9 @@ class Pod:
 
     async def _attend_all(self) -> float | None:
         """Looks after every container in its turn; how long until something has to be done."""
+        left_s = self._left_s()
+        if left_s <= 0:
+            return await self._expire()
         for record in self.book.of_kind("init", "sidecar"):
             verdict = await self._attend(record)
             if verdict is not None:
@@ -334,7 +338,22 @@ class Pod:
             await self._tell("start")
         if policy.ended(self.book.containers.values()):
             return await self._finish()
-        return min((delay for delay in delays if delay is not None and delay >= 0), default=None)
+        soonest = min([left_s, *(delay for delay in delays if delay is not None and delay >= 0)])
+        return soonest if math.isfinite(soonest) else None
+
+    def _left_s(self) -> float:
+        """How long the pod may still run."""
+        pod = self.book.pod
+        limit_s = pod.spec.active_deadline_s
+        return pod.started + limit_s - now() if limit_s and pod.started else math.inf
+
+    async def _expire(self) -> float | None:
+        """Its time is over, however it is doing."""
+        message = f"it ran for longer than {self.book.pod.spec.active_deadline_s:g} s"
+        await self._end_all(self.book.pod.spec.termination_grace_s)
+        await self.book.change(phase="failed", finished=now(), booted=0.0, message=message)
+        await self._tell("fail", message=message)
+        return 0.0
 
     async def _attend(self, record: ContainerRecord) -> float | None:
         """Does the next thing for a container. None: those after it may go on; else they wait so many seconds, -1: until something happens."""

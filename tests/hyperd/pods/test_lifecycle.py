@@ -269,6 +269,17 @@ def test_a_dead_container_is_started_anew(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
+def test_a_pod_whose_time_is_over(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        async with daemon(world) as manager:
+            pod = await started(manager, pod_of(container(), restart="always", active_deadline_s=0.1))
+            await until_phase(pod, "failed")
+            assert record(pod).signal == 15 and "longer than 0.1 s" in pod.book.pod.message
+            assert not world.status and not world.namespaces
+
+    run(tmp_path, work)
+
+
 def test_a_sidecar_holds_up_the_rest_until_it_has_started(tmp_path: Path) -> None:
     async def work(world: World) -> None:
         probe = spec.Probe(command=("up?",), period_s=0.01, failures=1000)

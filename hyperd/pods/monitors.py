@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from hyperd import spec
 from hyperd.errors import UnavailableError
 from hyperd.pods.ports import Exit, Streams
@@ -19,6 +21,7 @@ from hyperd.streams.records import Exit as MonitorExit
 # The end of the year 9999.
 _LATEST = 253402300799.0
 _NUMBERS = {"stdout": 1, "stderr": 2}
+_CONTROL = 3
 
 
 class RunvMonitors:
@@ -91,13 +94,21 @@ class _Attached:
 
     def __init__(self, attachment: monitor.Attachment) -> None:
         self._attachment = attachment
+        self._behind: tuple[int, bytes] | None = None
 
     async def read(self) -> tuple[int, bytes] | None:
+        if self._behind is not None:
+            behind, self._behind = self._behind, None
+            return behind
         try:
             chunk = await anext(self._attachment)
         except StopAsyncIteration:
             return None
-        return _NUMBERS[chunk.stream], chunk.data
+        output = _NUMBERS[chunk.stream], chunk.data
+        if not chunk.lost:
+            return output
+        self._behind = output if chunk.data else None
+        return _CONTROL, msgspec.json.encode({"lost": {"stream": chunk.stream, "bytes": chunk.lost}})
 
     async def write(self, data: bytes) -> None:
         await self._attachment.send(data)

@@ -41,7 +41,7 @@ class Streams(Protocol):
     """A connection to a process's streams."""
 
     async def read(self) -> tuple[int, bytes] | None:
-        """Stream (1, 2) and bytes; None when the process has ended and all was read."""
+        """Stream (1, 2; 3 for JSON about them) and bytes; None when the process has ended and all was read."""
 
     async def write(self, data: bytes) -> None: ...
     async def end_input(self) -> None: ...

@@ -8,8 +8,8 @@ from hyperd.errors import InvalidError
 # execve(2) takes no longer argument or variable.
 LENGTH_MAX = (128 << 10) - 1
 
-# As Kubernetes has it: $$, or $( up to the next ); whatever else follows a $ stays.
-_REFERENCE = re.compile(r"\$(?:(\$)|\(([^)]*)\))")
+# As Kubernetes has it: $$, or $( up to the next ); whatever else follows a $ stays. The bound is for a text of many $( and no ).
+_REFERENCE = re.compile(r"\$(?:(\$)|\(([^)]{0,256})\))")
 
 
 def expand(text: str, values: Mapping[str, str], path: str, late: Collection[str] = ()) -> str:
@@ -20,6 +20,8 @@ def expand(text: str, values: Mapping[str, str], path: str, late: Collection[str
 
     :raise InvalidError: the result would be longer than a program can be given
     """
+    if len(text) > LENGTH_MAX:
+        raise InvalidError(f"{path}: longer than {LENGTH_MAX} bytes, which no program can be given")
     parts: list[str] = []
     length = position = 0
     for found in [*_REFERENCE.finditer(text), None]:

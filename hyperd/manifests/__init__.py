@@ -13,6 +13,7 @@ from hyperd.manifests import hyper, kubernetes
 from hyperd.manifests.check import check_container, check_pod
 from hyperd.manifests.decode import decode
 from hyperd.manifests.documents import normal, parse_documents
+from hyperd.manifests.weight import PODS_MAX
 
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"
 
@@ -47,6 +48,8 @@ def load(
     elif beside:
         raise InvalidError("ConfigMaps and Secrets are for Kubernetes' manifests, and this is none", hint="put files into the pod file")
     else:
+        if len(documents) > PODS_MAX:
+            raise InvalidError(f"more than {PODS_MAX} pods in one file")
         pods = [_original(document, suffix(), warnings) for document in documents]
     if not documents:
         raise InvalidError("there is no pod in the file")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from hyperd import signals, spec
 from hyperd.errors import InvalidError
 from hyperd.manifests import names
+from hyperd.manifests.weight import check_weight, weight_of
 from runv.spec.capabilities import CAPABILITIES
 from runv.spec.rules import RLIMITS
 from runv.storage.words import DISK_TYPES
@@ -40,6 +41,7 @@ def check_pod(pod: spec.Pod) -> None:
     _seconds(pod.active_deadline_s, "active_deadline_s")
     if pod.fs_group is not None:
         _range(pod.fs_group, 0, 2**32 - 2, "fs_group")
+    check_weight(weight_of(pod), "the pod")
     volumes = {volume.name for volume in pod.volumes}
     for where, each in _containers(pod):
         check_container(each, where, volumes)

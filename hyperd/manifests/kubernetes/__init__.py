@@ -8,6 +8,7 @@ from hyperd import spec
 from hyperd.errors import InvalidError
 from hyperd.manifests.kubernetes import services, store, workloads
 from hyperd.manifests.kubernetes.workloads import Made
+from hyperd.manifests.weight import BYTES_MAX, PODS_MAX, check_weight, weight_of
 
 _VERSIONS = {
     "Pod": "v1", "List": "v1", "ConfigMap": "v1", "Secret": "v1", "PersistentVolumeClaim": "v1", "Service": "v1", "ReplicationController": "v1",
@@ -64,7 +65,16 @@ def read(documents: list[Any], configs: list[Any], suffix: str, warnings: list[s
             with _within(each.where):
                 _DATA[each.kind](data, each.document)
     known = [found for each in placed if (found := _service(each, warnings)) is not None]
-    return [services.with_names(pod, known) for each in placed for pod in _pods(each, Made(data, warnings, suffix))]
+    pods: list[spec.Pod] = []
+    size = 0
+    for each in placed:
+        for pod in _pods(each, Made(data, warnings, suffix)):
+            pods.append(services.with_names(pod, known))
+            size += weight_of(pod)
+        if len(pods) > PODS_MAX:
+            raise InvalidError(f"more than {PODS_MAX} pods in one file")
+        check_weight(size, "the file", BYTES_MAX)
+    return pods
 
 
 def _service(each: _Placed, warnings: list[str]) -> services.Service | None:

@@ -11,6 +11,7 @@ from hyperd.manifests.kubernetes import probes, records, resources
 from hyperd.manifests.kubernetes.environment import Environment, environment
 from hyperd.manifests.kubernetes.scope import Scope
 from hyperd.manifests.kubernetes.security import security
+from hyperd.manifests.weight import ENVIRONMENT_MAX, check_weight
 
 _T = TypeVar("_T")
 
@@ -109,7 +110,13 @@ def _default_pull(image: str) -> str:
 
 
 def _words(found: list[str], env: Environment, path: str) -> tuple[str, ...]:
-    return tuple(env.expand(names.no_nul(word, f"{path}[{index}]"), f"{path}[{index}]") for index, word in enumerate(found))
+    words: list[str] = []
+    size = 0
+    for index, word in enumerate(found):
+        words.append(env.expand(names.no_nul(word, f"{path}[{index}]"), f"{path}[{index}]"))
+        size += len(words[-1])
+        check_weight(size, path, ENVIRONMENT_MAX)
+    return tuple(words)
 
 
 def _ports(found: list[records.ContainerPort], path: str) -> tuple[spec.Port, ...]:

@@ -8,6 +8,7 @@ from hyperd.manifests import names
 from hyperd.manifests.kubernetes import downward, records
 from hyperd.manifests.kubernetes.scope import Scope, one_of
 from hyperd.manifests.kubernetes.store import Data
+from hyperd.manifests.weight import ENVIRONMENT_MAX, check_weight, texts_weight
 from hyperd.spec import Late
 
 
@@ -26,8 +27,12 @@ def environment(container: records.Container, path: str, scope: Scope) -> Enviro
     fields: dict[str, Late] = {}
     has_late = any(_late(variable) for variable in container.env)
     values: dict[str, str] = {}
+    size = 0
     for index, source in enumerate(container.env_from):
-        for name, text in _from(source, f"{path}.envFrom[{index}]", scope).items():
+        found = _from(source, f"{path}.envFrom[{index}]", scope)
+        size += texts_weight(found)
+        check_weight(size, f"{path}.envFrom", ENVIRONMENT_MAX)
+        for name, text in found.items():
             values[name] = quote(text) if has_late else text
     for index, variable in enumerate(container.env):
         where = f"{path}.env[{index}]"
@@ -48,6 +53,8 @@ def environment(container: records.Container, path: str, scope: Scope) -> Enviro
                 values[variable.name] = quote(given) if has_late else given
         if variable.value is not None and variable.value != "" and variable.value_from is not None:
             raise InvalidError(f"{where}: only one of value and valueFrom can be given")
+        size += len(variable.name) + len(values.get(variable.name, ""))
+        check_weight(size, f"{path}.env", ENVIRONMENT_MAX)
     return Environment(values, fields)
 
 

@@ -12,6 +12,7 @@ from hyperd.manifests.kubernetes.scope import Scope
 from hyperd.manifests.kubernetes.security import check_pod
 from hyperd.manifests.kubernetes.store import Store, namespace_of
 from hyperd.manifests.kubernetes.volumes import volumes
+from hyperd.manifests.weight import check_weight, container_weight
 
 _SYSCTL = re.compile(r"[a-z0-9]([-_a-z0-9]*[a-z0-9])?([./][a-zA-Z0-9]([-_a-zA-Z0-9]*[a-zA-Z0-9])?)+")
 _ONE_NODE = "there is one host, and nothing to choose"
@@ -43,10 +44,8 @@ def pod(name: str, metadata: records.Metadata, found: records.PodSpec, path: str
         annotations=metadata.annotations,
         vcpus=vcpus,
         memory_mib=memory_mib,
-        containers=tuple(container(each, f"{path}.containers[{index}]", found, scope) for index, each in enumerate(found.containers)),
-        init_containers=tuple(
-            container(each, f"{path}.initContainers[{index}]", found, scope, init=True) for index, each in enumerate(found.init_containers)
-        ),
+        containers=_containers(found.containers, f"{path}.containers", found, scope),
+        init_containers=_containers(found.init_containers, f"{path}.initContainers", found, scope, init=True),
         volumes=volumes(found.volumes, f"{path}.volumes", scope),
         dns=_dns(found, path),
         host_aliases=_host_aliases(found.host_aliases, f"{path}.hostAliases"),
@@ -59,6 +58,18 @@ def pod(name: str, metadata: records.Metadata, found: records.PodSpec, path: str
     )
     _check_containers(made, path)
     return made
+
+
+def _containers(
+    given: list[records.Container], path: str, found: records.PodSpec, scope: Scope, *, init: bool = False
+) -> tuple[spec.Container, ...]:
+    made: list[spec.Container] = []
+    size = 0
+    for index, each in enumerate(given):
+        made.append(container(each, f"{path}[{index}]", found, scope, init=init))
+        size += container_weight(made[-1])
+        check_weight(size, path)
+    return tuple(made)
 
 
 def _scope(name: str, metadata: records.Metadata, found: records.PodSpec, store: Store, warnings: list[str]) -> Scope:

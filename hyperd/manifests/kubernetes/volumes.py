@@ -10,6 +10,7 @@ from hyperd.manifests.kubernetes import downward, records
 from hyperd.manifests.kubernetes.scope import Scope, one_of
 from hyperd.manifests.kubernetes.store import Data, claim_size
 from hyperd.manifests.quantities import whole
+from hyperd.manifests.weight import check_weight, files_weight
 
 _HOST_TYPES = ("", "DirectoryOrCreate", "Directory", "FileOrCreate", "File", "Socket", "CharDevice", "BlockDevice")
 _DEFAULT_MODE = 0o644
@@ -17,10 +18,14 @@ _DEFAULT_MODE = 0o644
 
 def volumes(found: list[records.Volume], path: str, scope: Scope) -> tuple[spec.Volume, ...]:
     made = []
+    size = 0
     for index, volume in enumerate(found):
         where = f"{path}[{index}]"
         names.dns_label(volume.name, f"{where}.name")
         made.append(spec.Volume(name=volume.name, source=_source(volume, where, scope)))
+        source = made[-1].source
+        size += files_weight(source.files) if isinstance(source, spec.Projected) else 0
+        check_weight(size, path)
     names.unique(((f"{path}[{index}].name", volume.name) for index, volume in enumerate(found)), "the volume")
     return tuple(made)
 
@@ -81,8 +86,10 @@ def _secret(found: records.SecretVolume, path: str, scope: Scope) -> spec.Projec
 def _projected(found: records.ProjectedVolume, path: str, scope: Scope) -> spec.Projected:
     files: list[spec.File] = []
     secret = False
+    size = 0
     for index, source in enumerate(found.sources):
         where = f"{path}.sources[{index}]"
+        before = len(files)
         members = {name: getattr(source, field) for field, name in zip(source.__struct_fields__, source.__struct_encode_fields__, strict=True)}
         kind = one_of(members, where, "")
         where = f"{where}.{kind}"
@@ -99,6 +106,8 @@ def _projected(found: records.ProjectedVolume, path: str, scope: Scope) -> spec.
             files += _downward(source.downward_api.items, found.default_mode, where, scope)
         else:
             raise InvalidError(f"{where} is not supported: there is no API server that would give it")
+        size += files_weight(files[before:])
+        check_weight(size, path)
     return spec.Projected(files=_distinct(files, path), secret=secret)
 
 

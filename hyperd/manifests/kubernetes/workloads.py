@@ -12,6 +12,7 @@ from hyperd.manifests.kubernetes import records
 from hyperd.manifests.kubernetes.pods import check_metadata, pod
 from hyperd.manifests.kubernetes.services import full_names, with_aliases
 from hyperd.manifests.kubernetes.store import Store, claim_size, namespace_of
+from hyperd.manifests.weight import BYTES_MAX, check_weight, weight_of
 
 REPLICAS_MAX = 100
 
@@ -160,7 +161,13 @@ def _replicas(found: Deployment, made: Made) -> list[spec.Pod]:
     if replicas == 0:
         made.warnings.append("spec.replicas is 0: no pod is made")
     numbered = kind == "StatefulSet" or replicas > 1
-    return [_replica(f"{name}-{index}" if numbered else name, found, made) for index in range(replicas)]
+    pods: list[spec.Pod] = []
+    size = 0
+    for index in range(replicas):
+        pods.append(_replica(f"{name}-{index}" if numbered else name, found, made))
+        size += weight_of(pods[-1])
+        check_weight(size, "spec.replicas", BYTES_MAX)
+    return pods
 
 
 def _replica(name: str, found: Deployment, made: Made) -> spec.Pod:

@@ -122,6 +122,9 @@ def test_in_two_steps_it_is_the_same(text: str) -> None:
 def test_references_do_not_explode() -> None:
     with pytest.raises(InvalidError, match=r"^x: longer than"):
         expand("$(A)" * 1000, {"A": "y" * LENGTH_MAX}, "x")
+    with pytest.raises(InvalidError, match=r"^x: longer than"):
+        expand("y" * (LENGTH_MAX + 1), {}, "x")
+    assert expand("$(" * 60_000, {"A": "y"}, "x") == "$(" * 60_000
 
 
 def test_port_ranges() -> None:

@@ -148,7 +148,7 @@ def test_sigterm_is_not_for_a_monitor_with_a_process(programs: Path, tmp_path: P
 
 def test_monitor_killed(programs: Path, tmp_path: Path) -> None:
     """No exit file; the process finds its pipes broken."""
-    with running(programs, tmp_path, shell("trap '' PIPE; read line; echo x || exit 9; sleep 100"), "--stdin") as monitor:
+    with running(programs, tmp_path, shell("trap '' PIPE; read line; while echo x; do sleep 0.05; done; exit 9"), "--stdin") as monitor:
         os.kill(monitor.pid, signal.SIGKILL)
         assert wait_for(monitor.pid) == -signal.SIGKILL
         assert os.waitstatus_to_exitcode(os.waitpid(monitor.process, 0)[1]) == 9

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 
 from hyperd.errors import MissingError, UnavailableError
 from hyperd.streams import logs, monitor
-from hyperd.streams.records import CommandError, LogSettings
+from hyperd.streams.records import CommandError, Exit, LogSettings
 from tests.host_c.process import wait_until
 
 from .world import PROGRAM, World, collect, run, shell
@@ -232,6 +233,52 @@ def test_daemon_killed(world: World) -> None:
         assert (await waiting).code == 6
         lines = [int(line.text) async for line in logs.read(world.root / "one.log")]
         assert lines == list(range(1, 1001))
+
+    run(work())
+
+
+READER = """
+import asyncio, sys
+from pathlib import Path
+from hyperd.streams import logs, monitor
+folder, log = map(Path, sys.argv[1:])
+async def main():
+    print("begun", flush=True)
+    async def follow():
+        async for line in logs.read(log, follow=True):
+            pass
+    asyncio.create_task(follow())
+    async with await monitor.attach(folder, stdin=True, hold=True) as attachment:
+        async for chunk in attachment:
+            await attachment.send(b"x")
+asyncio.run(main())
+"""
+
+
+def test_killed_again_and_again_under_load(world: World) -> None:
+    """Daemons that are attached, waited for and reading when they are killed: every line is logged once, and the process never stops."""
+    count = 200_000
+
+    async def work() -> None:
+        log = LogSettings("json-file", world.root / "one.log", 1_000_000, 1000)
+        folder, _ = await world.start("seq", str(count), stdin_open=True, hold=True, log=log)
+        kills = 0
+        while monitor.state(folder) == "running" and kills < 50:
+            arguments = ["-c", READER, str(folder), str(log.path)]
+            daemon = await asyncio.create_subprocess_exec(sys.executable, *arguments, stdout=-1, stderr=-3)
+            assert daemon.stdout
+            await daemon.stdout.readline()
+            await asyncio.sleep(random.random() * 0.1)
+            daemon.kill()
+            await daemon.wait()
+            kills += 1
+        assert (await monitor.wait(folder))._replace(finished="") == Exit(0, 0, "")
+        assert log.path
+        number = 0
+        async for line in logs.read(log.path):
+            number += 1
+            assert line.text == f"{number}\n"
+        assert number == count and kills > 1
 
     run(work())
 

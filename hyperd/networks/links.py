@@ -17,6 +17,7 @@ from . import addresses, netns
 from .records import Attachment, Network
 
 _NODAD = 0x02
+_NO_ADDRESS = 1
 _ROOT = 0x10000
 _INGRESS = 0xFFFF0000
 _ALL_PROTOCOLS = 3
@@ -163,6 +164,7 @@ def ensure_pair(pod: str, path: str, network: Network, item: Attachment) -> bool
         made = not index
         if made:
             index = _make_pair(kernel, path, item)
+            _set_ipv6(item.link, addr_gen_mode=_NO_ADDRESS)
             netns.inside(path, lambda: _configure(item, what))
         kernel.link("set", index=index, master=_index(kernel, network.bridge), state="up")
         # Where br_netfilter is on, a pod that asks for its own published port is sent back by the bridge itself.
@@ -184,9 +186,11 @@ def _make_pair(kernel: Any, path: str, item: Attachment) -> int:
 
 
 def _configure(item: Attachment, what: str) -> None:
-    """The pod's end. The namespace's own IPv6 must not go looking for routers: everything is given."""
-    with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/ipv6/conf/{item.name}/accept_ra", "w") as file:
-        file.write("0")
+    """The pod's end. Everything is given: the namespace's own IPv6 looks for nothing.
+
+    It must not take an address of its own either. The guest takes the same one, and would hear the namespace ask whether it is in use.
+    """
+    _set_ipv6(item.name, accept_ra=0, addr_gen_mode=_NO_ADDRESS)
     with _netlink(what) as kernel:
         kernel.link("set", index=1, state="up")
         index = _index(kernel, item.name)
@@ -196,6 +200,13 @@ def _configure(item: Attachment, what: str) -> None:
         for gateway in item.gateways:
             family = {"family": 10} if ":" in gateway else {}
             kernel.route("replace", dst="::/0" if family else "0.0.0.0/0", gateway=gateway, oif=index, **family)
+
+
+def _set_ipv6(link: str, **values: int) -> None:
+    """Settings of a link's in the namespace of the thread. A kernel without IPv6 needs none."""
+    for name, value in values.items():
+        with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/ipv6/conf/{link}/{name}", "w") as file:
+            file.write(str(value))
 
 
 def _limit(kernel: Any, index: int, item: Attachment) -> None:

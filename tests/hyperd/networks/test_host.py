@@ -33,6 +33,7 @@ def test_a_pod_gets_what_it_asked_for(world: World) -> None:
             assert second.addresses == ("10.9.0.77/24", "fd09::77/64")
             (lan,) = (link for link in links(world, "p") if link["ifname"] == "lan")
             assert (lan["address"], lan["mtu"]) == ("02:00:5e:00:00:77", 1300)
+            assert "fe80" not in await world.run("p", "ip", "-6", "address", "show", "dev", "lan")
             routes = await world.run("p", "sh", "-c", "ip -4 route show default; ip -6 route show default")
             assert [line.split()[:5] for line in routes.splitlines()] == [
                 ["default", "via", "10.9.0.254", "dev", "lan"],

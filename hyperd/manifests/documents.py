@@ -18,8 +18,8 @@ DEPTH_MAX = 64
 VALUES_MAX = 200_000
 
 _MERGE = "<<"
-_TRUE = {"true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"}
-_FALSE = {"false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"}
+_TRUE = {"y", "Y", "true", "True", "TRUE", "yes", "Yes", "YES", "on", "On", "ON"}
+_FALSE = {"n", "N", "false", "False", "FALSE", "no", "No", "NO", "off", "Off", "OFF"}
 _NULL = {"", "~", "null", "Null", "NULL"}
 _INTEGER = re.compile(r"[-+]?(0b[01_]+|0o?[0-7_]+|0x[0-9a-fA-F_]+|0|[1-9][0-9_]*)")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
@@ -212,8 +212,9 @@ def _resolved(text: str, event: yaml.Event) -> Any:
     # Longer ones are none that anybody meant, and Python takes its time over them.
     if len(text) <= 64 and _INTEGER.fullmatch(text):
         return _integer(text)
-    if len(text) <= 64 and _FLOAT.fullmatch(text):
-        return float(text)
+    plain = text if text.startswith(".") else text.replace("_", "")
+    if len(text) <= 64 and text[0] in "+-.0123456789" and _FLOAT.fullmatch(plain):
+        return float(plain)
     return text
 
 

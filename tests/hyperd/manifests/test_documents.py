@@ -19,7 +19,7 @@ def value(text: str) -> Any:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("yes", True), ("Off", False), ("true", True), ("y", "y"), ("'yes'", "yes"),
+        ("yes", True), ("Off", False), ("true", True), ("y", True), ("N", False), ("yy", "yy"), ("1_0.5", 10.5), ("_1.5", "_1.5"), ("'yes'", "yes"),
         ("0644", 420), ("0o644", 420), ("0x1F", 31), ("1_000", 1000), ("-7", -7), ("089", 89),
         ("1e3", 1000), ("1.5", 1.5), (".5", 0.5), ("1.", 1), ("12:30", "12:30"), ("2024-01-01", "2024-01-01"),
         ("1.2.3", "1.2.3"), ("!!str 12", "12"), ("!!int '12'", 12), ("'12'", "12"), ("=", "="), ("0b101", 5), ("0b", "0b"), ("100m", "100m"),
@@ -49,10 +49,10 @@ def test_keys_are_texts() -> None:
 
 
 def test_aliases_and_merges() -> None:
-    text = "base: &b {x: 1, y: 2}\nmore: &m {y: 3, z: 4}\none: {<<: *b, x: 9}\ntwo: {<<: [*b, *m]}\nsame: *b"
+    text = "base: &b {x: 1, w: 2}\nmore: &m {w: 3, z: 4}\none: {<<: *b, x: 9}\ntwo: {<<: [*b, *m]}\nsame: *b"
     (found,) = parse_documents(text)
-    assert found["one"] == {"x": 9, "y": 2}
-    assert found["two"] == {"x": 1, "y": 2, "z": 4}
+    assert found["one"] == {"x": 9, "w": 2}
+    assert found["two"] == {"x": 1, "w": 2, "z": 4}
     assert found["same"] == found["base"]
 
 

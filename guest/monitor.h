@@ -30,7 +30,7 @@ struct monitor {
 	int console; /* listening socket for the terminal; -1 */
 	pid_t pid; /* of the process; 0: not yet */
 	bool taken; /* the folder is ours */
-	bool ended, orphaned, cut, told, done;
+	bool ended, orphaned, impatient, cut, told, done;
 	int status; /* raw, once ended */
 	struct timespec end_time;
 	size_t queued; /* when clients were last looked at in the end */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -9,9 +10,9 @@
 #include "monitor_text.h"
 
 enum {
-	DRAIN_MS = 3000, /* how long somebody else who holds the streams of an ended process may be silent */
+	DRAIN_MS = 3000, /* how long somebody else who holds the streams of an ended process may be silent, and how long it waits for a client's reading */
 	ORPHAN_MS = 10000, /* how long the output of an ended process waits for the one who was to attach */
-	LINGER_MS = 10000, /* how long the monitor waits for clients that do not read the end */
+	LINGER_MS = 600000, /* how long clients that read nothing may take for the end, when everybody else has been told */
 	STATUS_ROOM = 1024 + TEXT_JSON_FACTOR * COMMAND_SAID_MAX, /* less than a pipe takes at once */
 };
 
@@ -36,6 +37,8 @@ void monitor_leave_folder(struct monitor *monitor)
 
 	for (size_t i = 0; monitor->taken && i < sizeof(ours) / sizeof(*ours); i++)
 		unlinkat(FD_FOLDER, ours[i], 0);
+	if (monitor->taken)
+		flock(FD_FOLDER, LOCK_UN);
 	monitor->taken = false;
 }
 
@@ -143,7 +146,8 @@ static void tell_end(struct monitor *monitor)
 		       WIFSIGNALED(monitor->status) ? WTERMSIG(monitor->status) : 0, when, log);
 	ret = folder_write_exit(FD_FOLDER, monitor->exit, (size_t)len);
 	(void)ret; /* Those who are attached are told in any case. */
-	unlinkat(FD_FOLDER, "attach.sock", 0);
+	/* The next monitor may have it, whoever is still reading here. */
+	monitor_leave_folder(monitor);
 	clients_end(&monitor->clients, monitor->exit);
 	monitor->told = true;
 }
@@ -152,7 +156,7 @@ static bool is_held(const struct monitor *monitor, enum frame stream)
 {
 	if (monitor->options.hold && !monitor->clients.attached && !monitor->orphaned)
 		return true;
-	return clients_hold(&monitor->clients, stream);
+	return !monitor->impatient && clients_hold(&monitor->clients, stream);
 }
 
 static void lost_patience(struct loop *loop, struct timer *timer)
@@ -161,14 +165,16 @@ static void lost_patience(struct loop *loop, struct timer *timer)
 	size_t queued = clients_queued(&monitor->clients);
 
 	(void)loop;
-	if (monitor->told) {
+	if (monitor->told)
 		monitor->done = queued == monitor->queued;
-		monitor->queued = queued;
-	} else if (monitor->options.hold && !monitor->clients.attached) {
+	else if (monitor->options.hold && !monitor->clients.attached)
 		monitor->orphaned = true;
-	} else if (!is_held(monitor, FRAME_STDOUT) && !is_held(monitor, FRAME_STDERR)) {
+	else if (!is_held(monitor, FRAME_STDOUT) && !is_held(monitor, FRAME_STDERR))
 		monitor->cut = true;
-	}
+	else
+		/* What is left in pipes fits into its queue. */
+		monitor->impatient = queued == monitor->queued;
+	monitor->queued = queued;
 }
 
 void monitor_look(struct monitor *monitor)

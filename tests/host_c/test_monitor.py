@@ -204,6 +204,23 @@ def test_client_that_is_waited_for(programs: Path, tmp_path: Path) -> None:
         assert (len(client.received[STDOUT]), client.lost[STDOUT]) == (5_000_000, 0)
 
 
+def test_end_does_not_wait_for_a_client(programs: Path, tmp_path: Path, kind: Kind) -> None:
+    """Who is waited for and does not read has all of it later; everybody else is told at once, and the folder is free."""
+    if kind == "san":
+        pytest.skip("it takes seconds")
+    with running(programs, tmp_path, shell("head -c 600000 /dev/zero; exec sleep 100"), "--hold") as monitor:
+        client = monitor.attach(ALL | HOLD)
+        wait_until(lambda: os.path.getsize(monitor.log) > 0)
+        assert_idle(monitor.pid)
+        os.kill(monitor.process, signal.SIGKILL)
+        assert monitor.exit()["code"] == 137
+        assert not (tmp_path / "monitor.pid").exists()
+        assert client.read_to_end()["code"] == 137
+        written = len(client.received[STDOUT])
+        assert client.lost[STDOUT] == 0 and written > 300_000
+        assert sum(len(entry["log"]) for entry in monitor.entries()) == written
+
+
 def test_client_that_is_waited_for_dies(programs: Path, tmp_path: Path) -> None:
     with running(programs, tmp_path, shell("head -c 5000000 /dev/zero; exit 3"), "--hold") as monitor:
         client = monitor.attach(ALL | HOLD)

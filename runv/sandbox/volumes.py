@@ -4,6 +4,7 @@
 """
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -36,12 +37,13 @@ _POLL_S, _POLL_MAX_S = 0.02, 0.5
 
 
 class Volume(NamedTuple):
-    """``added``: the disk came with it, and was not among the container's before."""
+    """``added``: the disk came with it, and was not among the container's before. ``complete``: it was mounted; else whoever attached it was killed."""
 
     destination: str
     path: str
     serial: str
     added: bool
+    complete: bool = False
 
 
 @contextlib.contextmanager
@@ -66,7 +68,7 @@ def _locked(container: Container) -> Iterator[None]:
 def listing(container: Container) -> list[Volume]:
     """What was attached to it, in the order of time."""
     container.load()
-    return list(_load(container).values())
+    return [volume for volume in _load(container).values() if volume.complete]
 
 
 def _load(container: Container) -> dict[str, Volume]:
@@ -94,7 +96,7 @@ def attach(container: Container, path: str, destination: str, fstype: str, optio
     check_words(mount, "options")
     wanted = storage.volume(os.path.realpath(path), options)
     with _running(container) as (sandbox, agent):
-        volumes = _load(container)
+        volumes = _whole(container, sandbox, agent)
         if destination in volumes:
             raise ConfigError(f"cannot attach {path} at {destination}: {volumes[destination].path} is attached there")
         opened = disks.Opened([wanted], disks.used(sandbox))
@@ -110,6 +112,7 @@ def attach(container: Container, path: str, destination: str, fstype: str, optio
             if not entry["type"]:
                 raise ConfigError(f"cannot attach {path}: no file system is known on it", hint="--type names one")
             agent.call("attach", {"container": container.id, "mount": entry}, _MOUNT_TIMEOUT_S)
+            _save(container, {**volumes, destination: volume._replace(complete=True)})
         except BaseException:
             _let_go(container, sandbox, agent, volume, volumes)
             raise
@@ -134,14 +137,29 @@ def detach(container: Container, destination: str) -> None:
     :raise AgentError: it is in use in the container
     """
     with _running(container) as (sandbox, agent):
-        volumes = _load(container)
+        volumes = _whole(container, sandbox, agent)
         volume = volumes.pop(destination, None) or _configured(container, sandbox, destination)
         if volume is None:
             raise NotFoundError(f"no volume is attached at {destination}")
-        disk = _find(agent, Wish(volume.serial, volume.path, True))
-        place = {"destination": destination, "major": disk.major, "minor": disk.minor}
-        agent.call("detach", {"container": container.id, **place})
+        _unmount(container, agent, volume)
         _let_go(container, sandbox, agent, volume, volumes)
+
+
+def _unmount(container: Container, agent: Agent, volume: Volume) -> None:
+    disk = _find(agent, Wish(volume.serial, volume.path, True))
+    place = {"destination": volume.destination, "major": disk.major, "minor": disk.minor}
+    agent.call("detach", {"container": container.id, **place})
+
+
+def _whole(container: Container, sandbox: SandboxFolder, agent: Agent) -> dict[str, Volume]:
+    """Those that are attached. What was begun by somebody who was killed is taken back."""
+    volumes = _load(container)
+    for volume in [volume for volume in volumes.values() if not volume.complete]:
+        del volumes[volume.destination]
+        if _ask(sandbox, f"look for {volume.path}", functools.partial(machine_disks.is_there, serial=volume.serial)):
+            _unmount(container, agent, volume)
+        _let_go(container, sandbox, agent, volume, volumes)
+    return volumes
 
 
 def _configured(container: Container, sandbox: SandboxFolder, destination: str) -> Volume | None:
@@ -154,7 +172,7 @@ def _configured(container: Container, sandbox: SandboxFolder, destination: str) 
     serial = wish(path, read_only=True).serial if path else ""
     if path is None or serial not in own:
         return None
-    return Volume(destination, path, serial, list(places.values()).count(path) == 1)
+    return Volume(destination, path, serial, list(places.values()).count(path) == 1, True)
 
 
 def resize(container: Container, path: str, size: int) -> None:

@@ -109,6 +109,11 @@ async def _remove_devices(qemu: "QMPClient", serials: list[str]) -> None:
             raise VmError(f"cannot detach disk {min(left)}: the machine holds on to it") from None
 
 
+async def is_there(qemu: "QMPClient", serial: str) -> bool:
+    """Whether the machine has the disk."""
+    return serial in await _devices(qemu)
+
+
 async def size_of(qemu: "QMPClient", serial: str) -> int:
     """How many bytes the guest sees of a disk.
 

@@ -53,6 +53,14 @@ def test_a_volume_comes_and_goes(runv: Runtime, container: Created, folder: Path
     assert container.exec("ls", "/sys/block").ok().lines == ["sda"] and container.status() == "running"
     assert file_on(image, "kept") == "kept\n"
     assert "no volume is attached at /filled" in refusal(runv.run("volume", "detach", container.id, "/filled"))
+    # Who attaches one may be killed, before it is mounted or after.
+    volume(runv, "attach", container, image, "/cut")
+    about = runv.root / container.id / "volumes.json"
+    about.write_text(about.read_text().replace('"complete": true', '"complete": false'))
+    assert runv.run("volume", "list", container.id, "-f", "json").ok().out == "[]\n"
+    volume(runv, "attach", container, image, "/cut", "-o", "nosuid")
+    assert container.exec("grep", "-c", " /cut ", "/proc/mounts").ok().out == "1\n"
+    volume(runv, "detach", container, "/cut")
     # The disk was among its own before, and stays.
     volume(runv, "attach", container, folder / "own.img", "/again")
     volume(runv, "detach", container, "/again")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import pods, report, streams
+from bench import imports, pods, report, streams
 from bench.bare import Bare
 from bench.runtimes import Runtime, bundle, new_id
 from bench.timing import BenchError, Figure, Subject, in_turns
@@ -19,7 +19,7 @@ from runv import settings
 from runv.errors import RunvError
 from runv.vm import choice
 
-PARTS = ("start", "commands", "pods", "streams")
+PARTS = ("start", "commands", "pods", "streams", "images")
 _PYTHON = "python3 -I -c pass"
 
 
@@ -144,7 +144,16 @@ def throughput(bench: Bench) -> list[Figure]:
     return streams.measure(bench.bare, [bench.runv, *working], bench.cat, bench.options.megabytes, count)
 
 
-_WORK = {"start": start, "commands": commands, "pods": many, "streams": throughput}
+def images(bench: Bench) -> list[Figure]:
+    """From an archive to layers that containers start from, on a disk."""
+    program = shutil.which(bench.options.runv)
+    if program is None:
+        raise BenchError(f"there is no {bench.options.runv}")
+    with tempfile.TemporaryDirectory(prefix="rvbench") as folder:
+        return imports.measure(Path(program).resolve().parents[1] / "lib/runv", Path(folder), 300, max(1, bench.options.count // 3), bench.tick)
+
+
+_WORK = {"start": start, "commands": commands, "pods": many, "streams": throughput, "images": images}
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

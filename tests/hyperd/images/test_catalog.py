@@ -13,7 +13,7 @@ from hyperd.images.platforms import parse as parse_platform
 from hyperd.images.references import parse
 
 from .conftest import run
-from .packing import Member, layer
+from .packing import Member, image, layer
 
 Load = Callable[..., Image]
 
@@ -63,7 +63,7 @@ def test_found_by_name_id_and_beginning(load: Load, images: Images) -> None:
 
 
 def test_a_beginning_of_several(load: Load, images: Images) -> None:
-    ids = [load(layer(Member(str(index)))).id[7:] for index in range(17)]
+    ids = [load(made=image([BASE], author=str(index))).id[7:] for index in range(17)]
     shared = next(each[0] for each in ids if sum(other[0] == each[0] for other in ids) > 1)
     with pytest.raises(InvalidError, match="is the beginning of the ids of"):
         images.find(shared)

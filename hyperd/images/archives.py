@@ -1,46 +1,22 @@
-"""Archives of images: what ``docker save``, skopeo and podman write, and OCI's layouts, in a tar file or a folder."""
+"""Archives as files by their names: a tar file, packed or not, a pipe that one comes through, or a folder."""
 
-import io
 import os
 import select
 import stat
-import tarfile
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
-
-import msgspec
 
 from hyperd.errors import InvalidError, UnavailableError
 from hyperd.images import tar
 from hyperd.images.compression import kind_of, plain
 from hyperd.images.documents import (
     DOCUMENT_MAX,
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Configuration,
-    Descriptor,
-    Index,
-    Manifest,
-    Platform,
-    decode_configuration,
-    decode_index,
-    decode_manifest,
-    digest_of,
 )
 from hyperd.images.layers import Packed
-from hyperd.images.platforms import choose
-from hyperd.images.references import Reference, parse
-from hyperd.images.store import Store, hex_of
 from hyperd.images.tasks import in_thread
 
-_LAYOUT_VERSION = "1.0.0"
-_REF_NAME = "org.opencontainers.image.ref.name"
-_CONTAINERD_NAME = "io.containerd.image.name"
 _MEMBERS_MAX = 100_000
 _LINKS_MAX = 16
-_NESTED_MAX = 3
 
 
 class _Member(NamedTuple):
@@ -49,34 +25,6 @@ class _Member(NamedTuple):
     offset: int
     size: int
     target: str
-
-
-class _DockerImage(msgspec.Struct, frozen=True, rename="pascal"):
-    """An entry of manifest.json."""
-
-    config: str
-    layers: list[str]
-    repo_tags: list[str] | None = None
-
-
-class Found(NamedTuple):
-    """An image of an archive. ``manifest`` empty: the archive has none, one has to be made of the layers."""
-
-    names: list[Reference]
-    manifest: bytes
-    config: bytes
-    configuration: Configuration
-    layers: list["ArchiveLayer"]
-
-
-class ArchiveLayer(NamedTuple):
-    """A layer within an archive; ``digest`` may be empty."""
-
-    packed: Packed
-    digest: str
-
-    async def fetch(self) -> Packed:
-        return self.packed
 
 
 class Archive:
@@ -215,162 +163,3 @@ def _members(fd: int) -> dict[str, _Member]:
         if len(members) > _MEMBERS_MAX:
             raise InvalidError("the archive has too many files")
     return members
-
-
-def images_of(archive: Archive, platform: Platform) -> list[Found]:
-    """What is in an archive.
-
-    :raise InvalidError: no image, or damaged ones
-    """
-    if archive.has("oci-layout") and archive.has("index.json"):
-        _check_layout(archive)
-        found = list(_layout_images(archive, platform))
-    elif archive.has("manifest.json"):
-        found = list(_docker_images(archive))
-    elif archive.has("repositories"):
-        raise InvalidError("the archive has images of Docker's first format, which was given up")
-    else:
-        raise InvalidError("this is no archive of images: it has neither oci-layout nor manifest.json")
-    if not found:
-        raise InvalidError("the archive has no images")
-    return found
-
-
-def _check_layout(archive: Archive) -> None:
-    try:
-        version = msgspec.json.decode(archive.read("oci-layout"), type=dict[str, str]).get("imageLayoutVersion")
-    except msgspec.DecodeError as error:
-        raise InvalidError(f"oci-layout cannot be read: {error}") from error
-    if version != _LAYOUT_VERSION:
-        raise InvalidError(f"the layout has the version {str(version)[:50]!r}; {_LAYOUT_VERSION} is known")
-
-
-def _layout_images(archive: Archive, platform: Platform) -> Iterator[Found]:
-    merged: dict[str, tuple[Descriptor, list[Reference]]] = {}
-    for entry in decode_index(archive.read("index.json")).manifests:
-        merged.setdefault(entry.digest, (entry, []))[1].extend(_names_of(entry))
-    for entry, names in merged.values():
-        if entry.annotations and "vnd.docker.reference.type" in entry.annotations:
-            continue
-        data = _blob(archive, entry)
-        manifest = decode_manifest(data, entry.media_type)
-        for _ in range(_NESTED_MAX):
-            if isinstance(manifest, Index):
-                chosen = choose(manifest, platform)
-                data = _blob(archive, chosen)
-                manifest = decode_manifest(data, chosen.media_type)
-        if isinstance(manifest, Index):
-            raise InvalidError("indexes within indexes")
-        config = _blob(archive, manifest.config)
-        layers = [ArchiveLayer(archive.locate(_blob_name(each.digest)), each.digest) for each in manifest.layers]
-        yield Found(list(dict.fromkeys(names)), data, config, decode_configuration(config), layers)
-
-
-def _names_of(entry: Descriptor) -> list[Reference]:
-    annotations = entry.annotations or {}
-    name = annotations.get(_CONTAINERD_NAME) or annotations.get(_REF_NAME, "")
-    if not name or name == "latest":
-        return []
-    try:
-        return [parse(name)]
-    except InvalidError:
-        return []  # the annotation may be any text
-
-
-def _blob_name(digest: str) -> str:
-    return f"blobs/sha256/{hex_of(digest)}"
-
-
-def _blob(archive: Archive, descriptor: Descriptor) -> bytes:
-    data = archive.read(_blob_name(descriptor.digest))
-    if digest_of(data) != descriptor.digest:
-        raise InvalidError(f"{descriptor.digest} in the archive has other contents")
-    return data
-
-
-def _docker_images(archive: Archive) -> Iterator[Found]:
-    try:
-        entries = msgspec.json.decode(archive.read("manifest.json"), type=list[_DockerImage])
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise InvalidError(f"manifest.json cannot be read: {error}") from error
-    for entry in entries:
-        config = archive.read(entry.config)
-        stem = os.path.basename(entry.config).removesuffix(".json")
-        if len(stem) == 64 and digest_of(config) != f"sha256:{stem}":
-            raise InvalidError(f"{entry.config[:200]} in the archive has other contents")
-        layers = [ArchiveLayer(archive.locate(name), _digest_in(name)) for name in entry.layers]
-        yield Found([parse(tag) for tag in entry.repo_tags or []], b"", config, decode_configuration(config), layers)
-
-
-def _digest_in(name: str) -> str:
-    folder, _, stem = name.rpartition("/")
-    return f"sha256:{stem}" if folder == "blobs/sha256" else ""
-
-
-class Saved(NamedTuple):
-    """An image that is to be written: its manifest's descriptor and contents."""
-
-    names: Sequence[Reference]
-    descriptor: Descriptor
-    manifest: Manifest
-    diff_ids: Sequence[str]
-
-
-def write_archive(images: Sequence[Saved], target: Path, store: Store, *, docker: bool) -> None:
-    """Writes a tar file that Docker (with ``docker``), containerd, podman and skopeo read. A regular file appears when it is complete.
-
-    :raise UnavailableError: it cannot be written
-    """
-    special = target.exists() and not target.is_file()
-    temporary = target if special else target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file, tarfile.open(fileobj=file, mode="w|", format=tarfile.PAX_FORMAT) as archive:
-            for name, data in _documents(images, docker=docker):
-                _add(archive, name, len(data), io.BytesIO(data))
-            for digest in dict.fromkeys(each.digest for image in images for each in _blobs(image)):
-                with store.blob(digest).open("rb") as blob:
-                    _add(archive, _blob_name(digest), os.fstat(blob.fileno()).st_size, blob)
-        if not special:
-            temporary.rename(target)
-    except OSError as error:
-        if not special:
-            temporary.unlink(missing_ok=True)
-        raise UnavailableError(f"cannot write {target}: {error.strerror}") from error
-
-
-def _blobs(image: Saved) -> list[Descriptor]:
-    return [image.descriptor, image.manifest.config, *image.manifest.layers]
-
-
-def _add(archive: tarfile.TarFile, name: str, size: int, data: io.BufferedIOBase) -> None:
-    info = tarfile.TarInfo(name)
-    info.size = size
-    archive.addfile(info, data)
-
-
-def _documents(images: Sequence[Saved], *, docker: bool) -> Iterator[tuple[str, bytes]]:
-    yield "oci-layout", msgspec.json.encode({"imageLayoutVersion": _LAYOUT_VERSION})
-    entries = []
-    for image in images:
-        noted: list[dict[str, str] | None] = [
-            {_CONTAINERD_NAME: f"{name.repository}:{name.tag}", _REF_NAME: name.tag} for name in image.names
-        ]
-        entries += [msgspec.structs.replace(image.descriptor, annotations=notes) for notes in noted or [None]]
-    yield "index.json", msgspec.json.encode(Index(media_type=OCI_INDEX, manifests=entries))
-    if docker:
-        listed = [
-            _DockerImage(
-                _blob_name(image.manifest.config.digest),
-                [_blob_name(each.digest) for each in image.manifest.layers],
-                [str(name) for name in image.names] or None,
-            )
-            for image in images
-        ]
-        yield "manifest.json", msgspec.json.encode(listed)
-
-
-def made_manifest(config: bytes, media_types: Sequence[tuple[str, str, int]]) -> bytes:
-    """A manifest for layers of (media type, digest, size)."""
-    layers = [Descriptor(media_type=kind, digest=digest, size=size) for kind, digest, size in media_types]
-    described = Descriptor(media_type=OCI_CONFIG, digest=digest_of(config), size=len(config))
-    return msgspec.json.encode(Manifest(media_type=OCI_MANIFEST, config=described, layers=layers))

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Protocol
 from hyperd.errors import InvalidError
 from hyperd.images import tar
 from hyperd.images.lower import OPAQUE
+from hyperd.images.paths import parts_of
 from hyperd.images.tasks import in_thread
-from hyperd.images.tree import parts_of
 
 _KNOWN = (
     "User",

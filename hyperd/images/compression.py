@@ -3,10 +3,10 @@
 import bz2
 import lzma
 import zlib
-from typing import Literal, Protocol
+from typing import Literal
 
 from hyperd.errors import InvalidError
-from hyperd.images.tar import CHUNK, Source
+from hyperd.images.tar import Source
 
 Kind = Literal["", "gzip", "zstd", "xz", "bzip2"]
 
@@ -139,17 +139,3 @@ class _Stdlib:
             self._input = b""
             if data:
                 return data
-
-
-def gzip_copy(source: Source, target: "Sink") -> None:
-    """Packs ``source`` with gzip, without a time or a name: the same bytes give the same digest."""
-    packer = zlib.compressobj(6, zlib.DEFLATED, 31)
-    while data := source.read(CHUNK):
-        target.write(packer.compress(data))
-    target.write(packer.flush())
-
-
-class Sink(Protocol):
-    """Where bytes go."""
-
-    def write(self, data: bytes, /) -> object: ...

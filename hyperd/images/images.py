@@ -1,6 +1,5 @@
 """Images as the rest of the daemon sees them: pulled, loaded, made of containers, pushed, saved, named and removed."""
 
-import asyncio
 import contextlib
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
@@ -10,37 +9,32 @@ import msgspec
 
 from hyperd.errors import InvalidError, MissingError, UnavailableError
 from hyperd.images import platforms
-from hyperd.images.archives import Found, Saved, images_of, made_manifest, open_archive, write_archive
+from hyperd.images.archives import open_archive
 from hyperd.images.catalog import Catalog, Image, Removed, key_of
-from hyperd.images.changes import AsyncReader, configuration, pack, pack_changes, spool
+from hyperd.images.changes import AsyncReader, configuration, pack_changes, spool
 from hyperd.images.changes import manifest as grown
 from hyperd.images.client import Client
+from hyperd.images.contents import Found, images_of
 from hyperd.images.credentials import Credentials, Keyring
 from hyperd.images.documents import (
     DOCKER_LAYER,
     DOCKER_MANIFEST,
     OCI_LAYER,
-    OCI_MANIFEST,
-    Descriptor,
-    Manifest,
     Step,
-    decode_manifest,
     digest_of,
 )
 from hyperd.images.endpoints import origin
-from hyperd.images.layers import Layers, Packed, Source, Unpacked, chain_ids
-from hyperd.images.lower import Stack
+from hyperd.images.layers import Packed, Unpacked
 from hyperd.images.progress import Progress, Report, ignore
 from hyperd.images.pull import Content, registry, try_login
-from hyperd.images.push import Upload, replaced_layers
+from hyperd.images.push import Upload
+from hyperd.images.recording import Recorder, gzip_of
 from hyperd.images.references import Reference, host_of, parse
+from hyperd.images.saving import Saved, made_manifest, write_archive
 from hyperd.images.settings import ImageSettings
 from hyperd.images.store import ImageRecord, Store, parts_of
 from hyperd.images.tasks import in_thread
 from hyperd.images.transfer import Downloads
-
-_USERS_MAX = 1 << 20
-
 
 Policy = Literal["always", "missing", "never"]
 
@@ -64,10 +58,8 @@ class Images:
         self._settings = settings or ImageSettings()
         self._store = Store(root)
         self._catalog = Catalog(self._store)
-        self._layers = Layers(self._store, self._settings)
+        self._recorder = Recorder(self._store, self._catalog, self._settings)
         self._downloads = Downloads(self._store, self._settings)
-        # Records and names are read, changed and written in threads, one at a time.
-        self._changing = asyncio.Lock()
         self._keyring = Keyring(root / "auth.json", self._settings)
 
     def close(self) -> None:
@@ -102,7 +94,7 @@ class Images:
 
     async def tag(self, name: str, reference: str) -> None:
         """Gives an image one more name; another image that had it loses it."""
-        async with self._changing:
+        async with self._recorder.changing:
             await in_thread(self._catalog.tag, name, reference)
 
     async def remove(self, name: str, *, force: bool = False, in_use: Collection[str] = ()) -> Removed:
@@ -110,12 +102,12 @@ class Images:
 
         :raise ConflictError: a container uses it, or its id was given and it has several names
         """
-        async with self._changing:
+        async with self._recorder.changing:
             return await in_thread(self._catalog.remove, name, force=force, in_use=in_use)
 
     async def gc(self, in_use: Collection[str], *, unused: bool = False) -> Removed:
         """Removes images without names that no container uses (``unused``: also those with names), and what no image refers to."""
-        async with self._changing:
+        async with self._recorder.changing:
             return await in_thread(self._catalog.gc, in_use, unused=unused)
 
     # Registries
@@ -151,9 +143,11 @@ class Images:
                 content = Content(source, name.path, self._downloads, self._store, progress)
                 config, decoded = await content.configuration(resolved.decoded)
                 layers = [content.layer(each) for each in resolved.decoded.layers]
-                unpacked = await self._unpack(layers, decoded.rootfs.diff_ids, pinned, progress)
+                unpacked = await self._recorder.unpack(layers, decoded.rootfs.diff_ids, pinned, progress)
                 digest = f"{name.repository}@{resolved.digest}"
-                return await self._keep(resolved.manifest, config, unpacked, decoded.rootfs.diff_ids, [name], [digest])
+                return await self._recorder.keep(
+                    resolved.manifest, config, unpacked, decoded.rootfs.diff_ids, [name], [digest]
+                )
 
     async def push(
         self,
@@ -172,7 +166,7 @@ class Images:
             raise InvalidError(f"cannot push to {name}: a digest is not a name", hint="push to a tag")
         with self._catalog.building() as pinned:
             pinned.update(parts_of(self._catalog.record(reference)))
-            record = await self._packed(self._catalog.record(reference))
+            record = await self._recorder.packed(self._catalog.record(reference))
             known = credentials or await self._keyring.find(name.host, name.path)
             async with Client(origin(name.host, self._settings), known, self._settings) as client:
                 upload = Upload(client, name, self._store, self._settings, self._origins(name.host))
@@ -180,7 +174,7 @@ class Images:
                 data = self._store.read_blob(record.manifest.digest)
                 digest = await upload.manifest(data, record.manifest.media_type)
         digests = list(dict.fromkeys([*record.digests, f"{name.repository}@{digest}"]))
-        await self._change(msgspec.structs.replace(record, digests=digests))
+        await self._recorder.change(msgspec.structs.replace(record, digests=digests))
         return digest
 
     def _origins(self, host: str) -> dict[str, str]:
@@ -192,38 +186,6 @@ class Images:
             if other.host == host
             for blob in record.blobs
         }
-
-    async def _packed(self, record: ImageRecord) -> ImageRecord:
-        """The image with all layers packed: registries and those who pull expect them so. What was not packed is replaced."""
-        layers = record.blobs[1:]
-        packed = [await self._packed_layer(each) for each in layers]
-        if packed == layers:
-            return record
-        manifest = replaced_layers(self._store.read_blob(record.manifest.digest), packed)
-        descriptor = Descriptor(
-            media_type=record.manifest.media_type, digest=self._store.write_blob(manifest), size=len(manifest)
-        )
-        changed = msgspec.structs.replace(record, manifest=descriptor, blobs=[record.blobs[0], *packed])
-        await self._change(changed)
-        return changed
-
-    async def _change(self, record: ImageRecord) -> None:
-        async with self._changing:
-            if self._store.image(record.id) is not None:  # else it was removed meanwhile
-                await in_thread(self._store.put_image, record)
-
-    async def _packed_layer(self, layer: Descriptor) -> Descriptor:
-        if not layer.media_type.endswith(".tar"):
-            return layer
-        temporary = self._store.temporary()
-        try:
-            made = await in_thread(pack, self._store.blob(layer.digest), temporary)
-            self._store.adopt_blob(temporary, made.digest)
-        except OSError as error:
-            raise UnavailableError(f"cannot pack layer {layer.digest}: {error.strerror}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
-        return Descriptor(media_type=_gzip_of(layer.media_type), digest=made.digest, size=made.size)
 
     async def login(self, host: str, username: str, password: str) -> None:
         """Tries the credentials out, and keeps them.
@@ -277,10 +239,12 @@ class Images:
                     path.unlink(missing_ok=True)
             diff_ids = [*record.diff_ids, layer.diff_id]
             blobs = [(each.digest, each.size) for each in record.blobs[1:]] + [(layer.digest, layer.size)]
-            unpacked = await self._unpack([_Here(self._store, *each) for each in blobs], diff_ids, pinned, progress)
-            kind = _gzip_of(DOCKER_LAYER if record.manifest.media_type == DOCKER_MANIFEST else OCI_LAYER)
+            unpacked = await self._recorder.unpack(
+                [_Here(self._store, *each) for each in blobs], diff_ids, pinned, progress
+            )
+            kind = gzip_of(DOCKER_LAYER if record.manifest.media_type == DOCKER_MANIFEST else OCI_LAYER)
             manifest = grown(self._store.read_blob(record.manifest.digest), made, layer, kind)
-            return await self._keep(manifest, made, unpacked, diff_ids, names, ())
+            return await self._recorder.keep(manifest, made, unpacked, diff_ids, names, ())
 
     # Archives
 
@@ -307,13 +271,14 @@ class Images:
             known = self._store.image(digest_of(found.config))
             if known is not None and not found.manifest:
                 # A manifest that a registry knows is better than one that we would make.
-                async with self._changing:
-                    await in_thread(self._name, known.id, names)
+                await self._recorder.name(known.id, names)
                 return self._catalog.view(known)
             pinned.update(layer.digest for layer in found.layers)
-            unpacked = await self._unpack(found.layers, found.configuration.rootfs.diff_ids, pinned, report)
+            unpacked = await self._recorder.unpack(found.layers, found.configuration.rootfs.diff_ids, pinned, report)
             manifest = found.manifest or made_manifest(found.config, [_layer_media(each) for each in unpacked])
-            return await self._keep(manifest, found.config, unpacked, found.configuration.rootfs.diff_ids, names, ())
+            return await self._recorder.keep(
+                manifest, found.config, unpacked, found.configuration.rootfs.diff_ids, names, ()
+            )
 
     async def save(self, references: Sequence[str], target: Path, *, kind: Literal["docker", "oci"] = "docker") -> None:
         """Writes images to a tar file, in OCI's layout, and as ``docker`` such that Docker reads it as well."""
@@ -322,86 +287,14 @@ class Images:
             for text in references:
                 record = self._catalog.record(text)
                 pinned.update(parts_of(record))
-                names = _names_given(text) if _is_name(text, record, self._store) else []
+                names = [parse(text)] if _is_name(text, record, self._store) else []
                 saved.append(Saved(names, record.manifest, self._catalog.manifest(record), record.diff_ids))
             await in_thread(write_archive, _merged(saved), target, self._store, docker=kind == "docker")
-
-    # What all of them do in the end
-
-    async def _unpack(
-        self, sources: Sequence[Source], diff_ids: Sequence[str], pinned: set[str], report: Report
-    ) -> Sequence[Unpacked]:
-        pinned.update(diff_ids, chain_ids(diff_ids))
-        return await self._layers.unpack(sources, diff_ids, report)
-
-    async def _keep(
-        self,
-        manifest: bytes,
-        config: bytes,
-        unpacked: Sequence[Unpacked],
-        diff_ids: Sequence[str],
-        names: Sequence[Reference],
-        digests: Sequence[str],
-    ) -> Image:
-        """Everything is here: the record makes it an image, the names come last."""
-        layers = [(each.key, each.size) for each in unpacked]
-        count = len(layers) - self._settings.layers_max + 1
-        if count > 1:
-            chain = chain_ids(diff_ids)[count - 1]
-            layers[:count] = [await self._layers.join([key for key, _ in layers[:count]], chain)]
-        async with self._changing:
-            return await in_thread(self._record, manifest, config, layers, diff_ids, names, digests)
-
-    def _record(
-        self,
-        manifest: bytes,
-        config: bytes,
-        layers: Sequence[tuple[str, int]],
-        diff_ids: Sequence[str],
-        names: Sequence[Reference],
-        digests: Sequence[str],
-    ) -> Image:
-        decoded = decode_manifest(manifest)
-        assert isinstance(decoded, Manifest)
-        id_ = self._store.write_blob(config)
-        known = self._store.image(id_)
-        with Stack(self._layers.paths([key for key, _ in layers])) as stack:
-            passwd, group = (stack.read(path, _USERS_MAX) for path in (b"etc/passwd", b"etc/group"))
-        record = ImageRecord(
-            id_,
-            Descriptor(
-                media_type=decoded.media_type or OCI_MANIFEST,
-                digest=self._store.write_blob(manifest),
-                size=len(manifest),
-            ),
-            [decoded.config, *decoded.layers],
-            list(diff_ids),
-            [key for key, _ in layers],
-            [size for _, size in layers],
-            list(dict.fromkeys([*(known.digests if known else ()), *digests])),
-            passwd,
-            group,
-        )
-        self._store.put_image(record)
-        self._name(id_, names)
-        return self._catalog.view(record)
-
-    def _name(self, id_: str, names: Sequence[Reference]) -> None:
-        self._store.set_names(self._store.names() | {key_of(name): id_ for name in names if name.tag})
 
 
 def _layer_media(layer: Unpacked) -> tuple[str, str, int]:
     suffix = f"+{layer.compression}" if layer.compression in ("gzip", "zstd") else ""
     return OCI_LAYER + suffix, layer.digest, layer.blob_size
-
-
-def _gzip_of(media_type: str) -> str:
-    """Docker writes it with a point, OCI with a plus."""
-    return media_type + (".gzip" if media_type == DOCKER_LAYER else "+gzip")
-
-
-def _names_given(text: str) -> list[Reference]:
-    return [parse(text)]
 
 
 def _is_name(text: str, record: ImageRecord, store: Store) -> bool:

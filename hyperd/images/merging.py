@@ -2,8 +2,9 @@
 
 import stat
 
-from hyperd.images.erofs import Directory, Node, Writer
+from hyperd.images.erofs import Directory, Node
 from hyperd.images.lower import OPAQUE, Leaf, Stack, View
+from hyperd.images.writer import Writer
 
 
 def merge(stack: Stack, writer: Writer) -> int:

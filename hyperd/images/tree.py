@@ -11,12 +11,13 @@ a file below. For these the layers below are looked at in the end, and ``depende
 import stat
 from collections.abc import Callable, Iterator
 
-from hyperd.errors import InvalidError
 from hyperd.images import tar
-from hyperd.images.erofs import NAME_MAX, Attributes, Directory, Node, Writer
-from hyperd.images.lower import OPAQUE, Leaf, Stack, View
-from hyperd.images.merging import copy
+from hyperd.images.below import Below
+from hyperd.images.erofs import Attributes, Directory, Node
+from hyperd.images.lower import OPAQUE, Stack
+from hyperd.images.paths import LayerError, parts_of
 from hyperd.images.tar import Entry, Reader, shown
+from hyperd.images.writer import Writer
 
 _WHITEOUT = b".wh."
 _AUFS = b".wh..wh."
@@ -35,10 +36,6 @@ _TYPES = {
     tar.SYMLINK: stat.S_IFLNK,
 }
 _LEFT_OUT = Attributes(stat.S_IFDIR | 0o755)
-
-
-class LayerError(InvalidError):
-    """The layer asks for what cannot be, or for too much."""
 
 
 class Tree:
@@ -87,7 +84,7 @@ class Tree:
         self.dependent = bool(self._pending) or _needs_lower(self._root)
         if self.dependent:
             with lower() as stack:
-                _Merge(self, stack).run()
+                Below(self, stack).run()
         self._settle(self._root)
         return self._writer.finish(self._root)
 
@@ -228,130 +225,6 @@ class Tree:
         self.folder(parts[:-1]).children[parts[-1]] = node
 
 
-class _Merge:
-    """Brings a tree together with what lies below it."""
-
-    def __init__(self, tree: Tree, stack: Stack) -> None:
-        self._tree = tree
-        self._stack = stack
-
-    def run(self) -> None:
-        self._clear_root()
-        for name, target in self._tree.take_pending():
-            self._copy_up(name, target)
-        for _ in range(_LINKS_MAX):
-            if not self._relocate():
-                break
-        else:
-            raise LayerError("directories that are symbolic links to one another")
-        self._inherit()
-
-    def _clear_root(self) -> None:
-        """overlayfs merges the roots of its layers whatever they say, so an opaque one becomes a whiteout for each name."""
-        root = self._tree.root
-        if root.opaque:
-            root.opaque = False
-            root.whiteouts.update(self._stack.root.names() if self._stack.root.layers else [])
-
-    def _copy_up(self, name: list[bytes], target: list[bytes]) -> None:
-        """A hard link to a file below: both names come to be in this layer, as overlayfs itself would do it."""
-        found = self._lower(target)
-        if isinstance(found, View):
-            raise LayerError(f"{shown(b'/'.join(name))} is a hard link to a directory")
-        if found is None:
-            raise LayerError(
-                f"{shown(b'/'.join(name))} is a hard link to {shown(b'/'.join(target))}, which is in no layer"
-            )
-        node = copy(found, self._tree.writer)
-        self._tree.place_node(target, node)
-        self._tree.place_node(name, node)
-
-    def _lower(self, target: list[bytes]) -> View | Leaf | None:
-        folder = self._stack.find(b"/".join(target[:-1]))
-        return folder.child(target[-1]) if isinstance(folder, View) else None
-
-    def _relocate(self) -> bool:
-        """Moves the contents of directories that nobody described, and that are symbolic links below, to where these lead."""
-        moved = False
-        for path, directory, below in list(self._pairs()):
-            for name, child in list(directory.children.items()):
-                if not isinstance(child, Directory) or child.attributes is not None or name in directory.whiteouts:
-                    continue
-                found = below.child(name) if below is not None and not directory.opaque else None
-                if isinstance(found, Leaf):
-                    if found.target is None:
-                        raise LayerError(
-                            f"{shown(b'/'.join([*path, name]))}, in which something is to be, is no directory"
-                        )
-                    del directory.children[name]
-                    start = [] if found.target.startswith(b"/") else path
-                    _merge(child, self._tree.folder(_clean([*start, *found.target.split(b"/")])))
-                    moved = True
-            if moved:
-                return True
-        return False
-
-    def _inherit(self) -> None:
-        """Directories that nobody described are as they are below; whiteouts of what is not there are dropped: they would be seen."""
-        for _, directory, below in self._pairs():
-            if directory.attributes is None and below is not None:
-                xattrs = tuple(each for each in below.attributes.xattrs if each[0] != OPAQUE)
-                directory.attributes = below.attributes._replace(xattrs=xattrs)
-            for name in directory.whiteouts:
-                child = directory.children.get(name)
-                if isinstance(child, Directory):
-                    child.opaque = True
-            directory.whiteouts = {
-                name
-                for name in directory.whiteouts
-                if below is not None and not directory.opaque and below.child(name) is not None
-            }
-
-    def _pairs(self) -> Iterator[tuple[list[bytes], Directory, View | None]]:
-        """Every directory with its path and what is below it, parents first."""
-        root = self._stack.root
-        todo: list[tuple[list[bytes], Directory, View | None]] = [([], self._tree.root, root if root.layers else None)]
-        while todo:
-            path, directory, below = todo.pop()
-            yield path, directory, below
-            for name, child in directory.children.items():
-                if isinstance(child, Directory):
-                    found = below.child(name) if below is not None and not directory.opaque else None
-                    shown_ = found if isinstance(found, View) and name not in directory.whiteouts else None
-                    todo.append(([*path, name], child, shown_))
-
-
-def parts_of(name: bytes) -> list[bytes]:
-    """The parts of a path within the root.
-
-    :raise LayerError: it leads out of it, or is longer than Linux allows
-    """
-    if len(name) > tar.PATH_MAX or b"\0" in name:
-        raise LayerError(f"a path of {len(name)} bytes: {shown(name)}")
-    parts: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not parts:
-                raise LayerError(f"{shown(name)} leads out of the root")
-            parts.pop()
-        elif part not in (b"", b"."):
-            if len(part) > NAME_MAX:
-                raise LayerError(f"a name of {len(part)} bytes: {shown(name)}")
-            parts.append(part)
-    return parts
-
-
-def _clean(parts: list[bytes]) -> list[bytes]:
-    """As :func:`parts_of`, but the parent of the root is the root: so it is for links."""
-    cleaned: list[bytes] = []
-    for part in parts:
-        if part == b"..":
-            cleaned = cleaned[:-1]
-        elif part not in (b"", b"."):
-            cleaned.append(part)
-    return cleaned
-
-
 def _attributes(entry: Entry) -> Attributes:
     xattrs = _kept_xattrs(entry) if entry.xattrs else ()
     return Attributes(_TYPES[entry.kind] | entry.mode, entry.uid, entry.gid, entry.mtime_ns, xattrs)
@@ -378,19 +251,3 @@ def _walk(root: Directory) -> Iterator[Directory]:
 
 def _needs_lower(root: Directory) -> bool:
     return root.opaque or any(each.whiteouts or each.attributes is None for each in _walk(root))
-
-
-def _merge(source: Directory, target: Directory) -> None:
-    """Puts the contents of ``source`` into ``target``, where the same name counts more."""
-    todo = [(source, target)]
-    while todo:
-        source, target = todo.pop()
-        target.whiteouts |= source.whiteouts
-        target.opaque = target.opaque or source.opaque
-        target.attributes = source.attributes or target.attributes
-        for name, child in source.children.items():
-            here = target.children.get(name)
-            if isinstance(here, Directory) and isinstance(child, Directory):
-                todo.append((child, here))
-            else:
-                target.children[name] = child

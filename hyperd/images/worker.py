@@ -23,11 +23,12 @@ from typing import Any
 
 from hyperd.errors import HyperError, InvalidError
 from hyperd.images.compression import plain
-from hyperd.images.erofs import Writer
 from hyperd.images.lower import Stack
 from hyperd.images.merging import merge
+from hyperd.images.paths import LayerError
 from hyperd.images.tar import CHUNK, Reader, Source
-from hyperd.images.tree import LayerError, Tree
+from hyperd.images.tree import Tree
+from hyperd.images.writer import Writer
 
 MEMORY_MAX = 2 << 30
 _REPORT_EVERY = 4 << 20

@@ -215,11 +215,16 @@ def state(folder: Path) -> State:
 
 
 async def end(folder: Path) -> None:
-    """Ends a creation that is under way, and a monitor in any case; its process is let go of. Does nothing where there is none.
+    """Ends a creation that is under way, or a monitor whose process runs, which is let go of. Does nothing where there is none.
+
+    A monitor whose process has ended is left to pass on what clients have not read; the folder is no longer its.
 
     :raise UnavailableError: something could not be killed
     """
-    if state(folder) == "creating":
+    found = state(folder)
+    if found == "exited":
+        return
+    if found == "creating":
         monitor = _alive(folder, "monitor.pid")
         _kill([monitor], signal.SIGTERM)
         for _ in range(_GRACE_STEPS):

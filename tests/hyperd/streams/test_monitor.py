@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -359,6 +360,21 @@ def test_folder_with_a_long_path(world: World) -> None:
         folder, _ = await world.start("echo", "far", name="x" * 150, hold=True)
         async with await monitor.attach(folder) as attachment:
             assert (await collect(attachment))["stdout"] == b"far\n"
+
+    run(work())
+
+
+def test_folder_removed_while_somebody_reads(world: World) -> None:
+    """As soon as the end is known; what was said still comes."""
+
+    async def work() -> None:
+        folder, _ = await world.start("seq", "30000", hold=True)
+        async with await monitor.attach(folder) as attachment:
+            assert (await monitor.wait(folder)).code == 0
+            await monitor.end(folder)
+            shutil.rmtree(folder)
+            assert (await collect(attachment))["stdout"].endswith(b"\n30000\n")
+            assert attachment.exit and attachment.exit.code == 0
 
     run(work())
 

@@ -117,7 +117,8 @@ def test_what_is_saved_is_read_by_skopeo_and_by_us(images: Images, tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("kind", "pack"), [("docker-archive", ""), ("docker-archive", "gzip"), ("oci-archive", ""), ("oci-archive", "zstd"), ("oci", "")]
+    ("kind", "pack"),
+    [("docker-archive", ""), ("docker-archive", "gzip"), ("oci-archive", ""), ("oci-archive", "zstd"), ("oci", "")],
 )
 def test_archives_of_skopeo_are_loaded(images: Images, tmp_path: Path, kind: str, pack: str) -> None:
     source = write_layout(tmp_path / "layout", two_layers(), "test/archive:1")
@@ -553,6 +554,27 @@ def test_policies(images: Images) -> None:
         assert server.asked == []
         run(images.pull(name, policy="always"))
         assert server.paths("/manifests/") and not server.paths("/blobs/")
+
+
+@pytest.mark.parametrize("what", ["resolve", "download", "unpack", "done"])
+def test_a_pull_that_is_given_up(images: Images, tmp_path: Path, what: str) -> None:
+    """Whenever it is, nothing stays but parts to go on with, and nothing runs."""
+
+    async def give_up(name: str) -> None:
+        def told(progress: Progress) -> None:
+            if progress.what == what:
+                task.cancel()
+
+        task = asyncio.create_task(images.pull(name, progress=told))
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    with Server(serving(two_layers())) as server:
+        run(give_up(f"{server.host}/given:1"))
+        assert images.list() == () and os.listdir(tmp_path / "images/tmp") == []
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        assert not [pid for pid in children if b"hyperd.images.worker" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        assert len(run(images.pull(f"{server.host}/given:1")).layers) == 2
 
 
 PULL = """

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import subprocess
 import tarfile
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from .harness import Bundle, Created, Runtime
+from .harness import Bundle, Created, Runtime, runv_program
 from .test_disks import ext4, join
 from .test_layers import erofs, infra, layered
 
@@ -22,8 +24,8 @@ MakeBundle = Callable[[], Bundle]
 LONG = "/".join(["long-" * 10] * 6)
 
 
-@pytest.fixture
-def container(runv: Runtime, bundle: Bundle, folder: Path) -> Iterator[Created]:
+@contextlib.contextmanager
+def started(runv: Runtime, bundle: Bundle, folder: Path) -> Iterator[Created]:
     """One without a tar in its image, and with next to no capabilities."""
     (bundle.rootfs / "bin/tar").unlink()
     (bundle.rootfs / "opaque/deep").mkdir(parents=True)
@@ -31,12 +33,25 @@ def container(runv: Runtime, bundle: Bundle, folder: Path) -> Iterator[Created]:
     image = erofs(folder / "base.erofs", bundle.rootfs)
     bundle.mount("/data/deep", "x", "tmpfs").mount("/etc/mounted", "/etc/passwd", "bind", "bind")
     created = runv.start(layered(bundle, [image], ext4(folder / "upper.img", mib=64)).args("sleep", "1000"))
-    yield created
-    created.delete()
+    try:
+        yield created
+    finally:
+        created.delete()
 
 
-def archive(runv: Runtime, *args: str, stdin: bytes = b"") -> tarfile.TarFile:
-    done = runv.run("archive", *args, stdin=stdin).ok()
+@pytest.fixture(scope="module")
+def container(subreaper: None) -> Iterator[Created]:
+    """One for all tests that are not about what changes in it."""
+    with tempfile.TemporaryDirectory(prefix="rv") as path:
+        folder = Path(path)
+        for name in ("runv", "bundle"):
+            (folder / name).mkdir(mode=0o700)
+        with started(Runtime("runv", runv_program(), folder / "runv"), Bundle(folder / "bundle"), folder) as created:
+            yield created
+
+
+def archive(action: str, container: Created, *path: str) -> tarfile.TarFile:
+    done = container.runtime.run("archive", action, container.id, *path).ok()
     return tarfile.open(fileobj=io.BytesIO(done.stdout))
 
 
@@ -57,7 +72,7 @@ def info(name: str, kind: bytes = tarfile.REGTYPE, **members: object) -> tarfile
     return made
 
 
-def test_everything_goes_in_and_comes_out(runv: Runtime, container: Created) -> None:
+def test_everything_goes_in_and_comes_out(container: Created) -> None:
     """Kinds of files, owners, modes, times with their fractions, attributes, hard links, and names and numbers that no header has room for."""
     data = os.urandom(1_000_003)
     xattrs = {"SCHILY.xattr.user.colour": "blue", "SCHILY.xattr.trusted.word": "a=b\n"}
@@ -71,8 +86,8 @@ def test_everything_goes_in_and_comes_out(runv: Runtime, container: Created) -> 
         (info("top/fifo", tarfile.FIFOTYPE, mode=0o622), b""),
         (info("top/null", tarfile.CHRTYPE, mode=0o666, devmajor=1, devminor=3), b""),
     )
-    runv.run("archive", "put", container.id, "/tmp", stdin=given).ok()
-    tar = archive(runv, "get", container.id, "/tmp/top")
+    container.runtime.run("archive", "put", container.id, "/tmp", stdin=given).ok()
+    tar = archive("get", container, "/tmp/top")
     found = {member.name: member for member in tar}
     top = found["top"]
     assert (top.mode, top.uid, top.gid, top.mtime) == (0o2751, 12, 3_000_000, 1_000_000_000.5)
@@ -90,33 +105,33 @@ def test_everything_goes_in_and_comes_out(runv: Runtime, container: Created) -> 
     assert deep is not None and deep.read() == b"deep"
 
 
-def test_other_peoples_archives(runv: Runtime, container: Created, folder: Path) -> None:
+def test_other_peoples_archives(container: Created, folder: Path) -> None:
     (folder / "in" / LONG).mkdir(parents=True)
     (folder / "in" / LONG / "file").write_text("gnu")
     for form in ("gnu", "posix", "ustar", "v7"):
         below = "in" if form in ("gnu", "posix") else "in/" + "long-" * 10
         made = subprocess.run(["tar", f"--format={form}", "--no-recursion", "-cf", "-", below], cwd=folder, capture_output=True, check=True)
-        runv.run("archive", "put", container.id, "/tmp", stdin=made.stdout + bytes(100_000)).ok()
+        container.runtime.run("archive", "put", container.id, "/tmp", stdin=made.stdout + bytes(100_000)).ok()
     made = subprocess.run(["tar", "--format=gnu", "-cf", "-", "in"], cwd=folder, capture_output=True, check=True)
-    runv.run("archive", "put", container.id, "/tmp", stdin=made.stdout).ok()
+    container.runtime.run("archive", "put", container.id, "/tmp", stdin=made.stdout).ok()
     assert container.exec("cat", f"/tmp/in/{LONG}/file").ok().out == "gnu"
 
 
-def test_paths(runv: Runtime, container: Created) -> None:
-    assert [member.name for member in archive(runv, "get", container.id, "/etc/passwd")] == ["passwd"]
+def test_paths(container: Created) -> None:
+    assert [member.name for member in archive("get", container, "/etc/passwd")] == ["passwd"]
     container.exec("sh", "-c", "mkdir /tmp/d; touch /tmp/d/f; ln -s d /tmp/l").ok()
-    assert archive(runv, "get", container.id, "/tmp/l").getmembers()[0].issym()
-    assert archive(runv, "get", container.id, "/tmp/l/.").getnames() == ["l", "l/f"]
-    assert "etc/passwd" in archive(runv, "get", container.id, "/").getnames()
+    assert archive("get", container, "/tmp/l").getmembers()[0].issym()
+    assert archive("get", container, "/tmp/l/.").getnames() == ["l", "l/f"]
+    assert "etc/passwd" in archive("get", container, "/").getnames()
     for action, path in (("get", "/absent"), ("get", "/etc/passwd/x"), ("put", "/absent"), ("put", "/etc/passwd")):
-        failed = runv.run("archive", action, container.id, path)
+        failed = container.runtime.run("archive", action, container.id, path)
         assert failed.code == 2 and f"cannot open {path}: " in failed.err, failed
     # A directory that is there stays, and what is no directory makes room.
-    runv.run("archive", "put", container.id, "/tmp", stdin=pack((info("d", tarfile.DIRTYPE, mode=0o755), b""), (info("l"), b"1"), (info("new/x"), b""))).ok()
+    container.runtime.run("archive", "put", container.id, "/tmp", stdin=pack((info("d", tarfile.DIRTYPE, mode=0o755), b""), (info("l"), b"1"), (info("new/x"), b""))).ok()
     assert container.exec("sh", "-c", "ls /tmp/d /tmp/new; cat /tmp/l").ok().out == "/tmp/d:\nf\n\n/tmp/new:\nx\n1"
 
 
-def test_bad_archives(runv: Runtime, container: Created) -> None:
+def test_bad_archives(container: Created) -> None:
     good = pack((info("file"), b"x" * 5000))
     for bad, message in (
         (b"no tar" * 1000, "this is no tar archive"),
@@ -127,13 +142,15 @@ def test_bad_archives(runv: Runtime, container: Created) -> None:
         (pack((info("opaque"), b"")), "cannot overwrite directory opaque"),
         (pack((info("x", b"Z"), b"")), "unknown type"),
     ):
-        failed = runv.run("archive", "put", container.id, "/", stdin=bad)
+        failed = container.runtime.run("archive", "put", container.id, "/", stdin=bad)
         assert failed.code == 1 and message in failed.err, failed
 
 
-def test_what_a_container_has_changed(runv: Runtime, container: Created) -> None:
-    container.exec("sh", "-c", "rm /gone; rm -r /opaque; mkdir /opaque; echo new >/opaque/new; echo x >>/etc/passwd; chmod 700 /tmp; touch /data/x").ok()
-    tar = archive(runv, "diff", container.id)
+def test_what_a_container_has_changed(runv: Runtime, bundle: Bundle, folder: Path) -> None:
+    change = "rm /gone; rm -r /opaque; mkdir /opaque; echo new >/opaque/new; echo x >>/etc/passwd; chmod 700 /tmp; touch /data/x"
+    with started(runv, bundle, folder) as container:
+        container.exec("sh", "-c", change).ok()
+        tar = archive("diff", container)
     names = tar.getnames()
     assert sorted(names) == [".wh.gone", "data", "data/x", "etc", "etc/passwd", "opaque", "opaque/.wh..wh..opq", "opaque/new", "tmp"]
     assert names.index("opaque") < names.index("opaque/.wh..wh..opq") < names.index("opaque/new")
@@ -157,7 +174,7 @@ def test_a_container_that_has_ended(runv: Runtime, make_bundle: MakeBundle, fold
     }  # fmt: skip
     del looking.config["hostname"]
     helper = runv.start(join_infra(looking, pod))
-    assert archive(runv, "diff", helper.id).getnames() == ["file"]
+    assert archive("diff", helper).getnames() == ["file"]
     helper.delete()
     pod.delete()
 

@@ -2,75 +2,105 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from .harness import Bundle, Created, Runtime, refusal
+from .harness import Bundle, Created, Done, Runtime, refusal, runv_program
 from .test_disks import MIB, command, ext4, file_on
 
 pytestmark = pytest.mark.vm
 
 
-@pytest.fixture
-def container(runv: Runtime, bundle: Bundle, folder: Path) -> Iterator[Created]:
+@contextlib.contextmanager
+def started(runv: Runtime, bundle: Bundle, folder: Path) -> Iterator[Created]:
     """One with a volume of its own at /own."""
     ext4(folder / "own.img", mib=32)
     bundle.mount("/own", str(folder / "own.img"), "ext4")
     (bundle.rootfs / "filled").mkdir()
     (bundle.rootfs / "filled/file").write_text("of the image")
     created = runv.start(bundle.args("sleep", "1000"))
-    yield created
-    created.delete()
+    try:
+        yield created
+    finally:
+        created.delete()
 
 
-def volume(runv: Runtime, action: str, container: Created, *args: object) -> None:
-    runv.run("volume", action, container.id, *[str(arg) for arg in args]).ok()
+@pytest.fixture(scope="module")
+def shared(subreaper: None) -> Iterator[tuple[Created, Path]]:
+    """One for all tests that leave it as it was, and the folder with own.img."""
+    with tempfile.TemporaryDirectory(prefix="rv") as path:
+        folder = Path(path)
+        for name in ("runv", "bundle"):
+            (folder / name).mkdir(mode=0o700)
+        with started(Runtime("runv", runv_program(), folder / "runv"), Bundle(folder / "bundle"), folder) as created:
+            yield created, folder
 
 
-def test_a_volume_comes_and_goes(runv: Runtime, container: Created, folder: Path) -> None:
+@pytest.fixture
+def container(shared: tuple[Created, Path]) -> Created:
+    return shared[0]
+
+
+@pytest.fixture
+def own_image(shared: tuple[Created, Path]) -> Path:
+    return shared[1] / "own.img"
+
+
+def volume(container: Created, action: str, *args: object) -> Done:
+    return container.runtime.run("volume", action, container.id, *[str(arg) for arg in args])
+
+
+def test_a_volume_comes_and_goes(runv: Runtime, bundle: Bundle, folder: Path) -> None:
+    with started(runv, bundle, folder) as container:
+        _comes_and_goes(container, folder)
+
+
+def _comes_and_goes(container: Created, folder: Path) -> None:
     image = ext4(folder / "volume.img")
-    volume(runv, "attach", container, image, "/new/place", "-o", "nosuid,noatime")
+    volume(container, "attach", image, "/new/place", "-o", "nosuid,noatime").ok()
     assert "ext4 rw,nosuid,noatime" in container.exec("grep", "/new/place", "/proc/mounts").ok().out
-    volume(runv, "attach", container, image, "/filled", "-o", "x-runv.subpath=a/b", "-o", "x-runv.copyup,ro", "-t", "ext4")
+    volume(container, "attach", image, "/filled", "-o", "x-runv.subpath=a/b", "-o", "x-runv.copyup,ro", "-t", "ext4").ok()
     assert container.exec("cat", "/new/place/a/b/file", "/filled/file").ok().out == "of the image" * 2
     assert "Read-only file system" in container.exec("touch", "/filled/x").err
-    assert json.loads(runv.run("volume", "list", container.id, "-f", "json").ok().out) == [
+    assert json.loads(volume(container, "list", "-f", "json").ok().out) == [
         {"destination": "/new/place", "path": str(image)},
         {"destination": "/filled", "path": str(image)},
     ]
-    assert f"{image} is attached there" in refusal(runv.run("volume", "attach", container.id, str(image), "/filled"))
+    assert f"{image} is attached there" in refusal(volume(container, "attach", str(image), "/filled"))
     container.exec("sh", "-c", "cd /new/place; sleep 1000 </dev/null >/dev/null 2>&1 & echo $! >/pid; echo kept >/new/place/kept").ok()
-    assert "cannot unmount /new/place: device or resource busy" in refusal(runv.run("volume", "detach", container.id, "/new/place"))
+    assert "cannot unmount /new/place: device or resource busy" in refusal(volume(container, "detach", "/new/place"))
     container.exec("sh", "-c", "kill $(cat /pid); until grep -q ' Z ' /proc/$(cat /pid)/stat; do :; done").ok()
-    volume(runv, "detach", container, "/filled")
+    volume(container, "detach", "/filled").ok()
     assert len(container.exec("ls", "/sys/block").ok().lines) == 2
-    volume(runv, "detach", container, "/new/place")
+    volume(container, "detach", "/new/place").ok()
     assert container.exec("ls", "/sys/block").ok().lines == ["sda"] and container.status() == "running"
     assert file_on(image, "kept") == "kept\n"
-    assert "no volume is attached at /filled" in refusal(runv.run("volume", "detach", container.id, "/filled"))
+    assert "no volume is attached at /filled" in refusal(volume(container, "detach", "/filled"))
     # Who attaches one may be killed, before it is mounted or after.
-    volume(runv, "attach", container, image, "/cut")
-    about = runv.root / container.id / "volumes.json"
+    volume(container, "attach", image, "/cut").ok()
+    about = container.runtime.root / container.id / "volumes.json"
     about.write_text(about.read_text().replace('"complete": true', '"complete": false'))
-    assert runv.run("volume", "list", container.id, "-f", "json").ok().out == "[]\n"
-    volume(runv, "attach", container, image, "/cut", "-o", "nosuid")
+    assert volume(container, "list", "-f", "json").ok().out == "[]\n"
+    volume(container, "attach", image, "/cut", "-o", "nosuid").ok()
     assert container.exec("grep", "-c", " /cut ", "/proc/mounts").ok().out == "1\n"
-    volume(runv, "detach", container, "/cut")
+    volume(container, "detach", "/cut").ok()
     # The disk was among its own before, and stays.
-    volume(runv, "attach", container, folder / "own.img", "/again")
-    volume(runv, "detach", container, "/again")
+    volume(container, "attach", folder / "own.img", "/again").ok()
+    volume(container, "detach", "/again").ok()
     assert container.exec("touch", "/own/file").ok().code == 0
-    volume(runv, "detach", container, "/own")
+    volume(container, "detach", "/own").ok()
     assert container.exec("ls", "/sys/block").ok().out == ""
-    assert "no volume is attached at /own" in refusal(runv.run("volume", "detach", container.id, "/own"))
+    assert "no volume is attached at /own" in refusal(volume(container, "detach", "/own"))
 
 
-def test_what_cannot_be_attached(runv: Runtime, container: Created, folder: Path) -> None:
+def test_what_cannot_be_attached(container: Created, folder: Path) -> None:
     image = ext4(folder / "volume.img")
     (folder / "text").write_text("no file system\n" * 1000)
     for path, destination, words, message in (
@@ -82,47 +112,48 @@ def test_what_cannot_be_attached(runv: Runtime, container: Created, folder: Path
         (image, "/x", "nonesuch=1", "invalid argument"),
         (image, "/", "", "cannot mount at /: it is the root"),
     ):
-        assert message in refusal(runv.run("volume", "attach", container.id, str(path), destination, "-o", words))
+        assert message in refusal(volume(container, "attach", str(path), destination, "-o", words))
         assert container.exec("ls", "/sys/block").ok().lines == ["sda"]
     for path, message in ((image, "has no disk"), (folder / "absent", "no such file or directory")):
-        assert message in refusal(runv.run("volume", "resize", container.id, str(path), "64M"))
-        assert message in refusal(runv.run("volume", "snapshot", container.id, str(path), str(folder / "copy")))
+        assert message in refusal(volume(container, "resize", str(path), "64M"))
+        assert message in refusal(volume(container, "snapshot", str(path), str(folder / "copy")))
     assert not (folder / "copy").exists()
 
 
 @pytest.mark.parametrize("kind", ["ext4", "xfs"])
-def test_a_volume_grows(runv: Runtime, container: Created, folder: Path, kind: str) -> None:
+def test_a_volume_grows(container: Created, folder: Path, kind: str) -> None:
     """While it is mounted; and, with the word for it, when it is mounted and its file has become larger."""
     image = folder / "volume.img"
     image.touch()
     os.truncate(image, 320 * MIB)
     command(f"mkfs.{kind}", "-q", image)
-    volume(runv, "attach", container, image, "/data")
+    volume(container, "attach", image, "/data").ok()
 
     def size() -> int:
         return int(container.exec("stat", "-f", "-c", "%b", "/data").ok().out) * 4096 // MIB
 
     before = size()
-    volume(runv, "resize", container, image, "480M")
+    volume(container, "resize", image, "480M").ok()
     assert size() - before > 120 and image.stat().st_size == 480 * MIB
-    assert "cannot become smaller" in refusal(runv.run("volume", "resize", container.id, str(image), "100M"))
-    volume(runv, "detach", container, "/data")
+    assert "cannot become smaller" in refusal(volume(container, "resize", str(image), "100M"))
+    volume(container, "detach", "/data").ok()
     os.truncate(image, 640 * MIB)
-    volume(runv, "attach", container, image, "/data", "-o", "x-runv.grow")
+    volume(container, "attach", image, "/data", "-o", "x-runv.grow").ok()
     assert size() - before > 250
-    volume(runv, "detach", container, "/data")
+    volume(container, "detach", "/data").ok()
 
 
-def test_a_snapshot_is_of_the_moment(runv: Runtime, container: Created, folder: Path) -> None:
+def test_a_snapshot_is_of_the_moment(container: Created, own_image: Path, folder: Path) -> None:
     """What was written before is in it, though nobody had synced; it is in order, sparse, and a machine's own."""
     container.exec("sh", "-c", "echo before >/own/file; head -c 3m /dev/urandom >/own/data").ok()
-    volume(runv, "snapshot", container, folder / "own.img", folder / "copy.img")
+    volume(container, "snapshot", own_image, folder / "copy.img").ok()
     container.exec("sh", "-c", "echo after >/own/file; sync").ok()
     copy = folder / "copy.img"
     assert copy.stat().st_size == 32 * MIB and copy.stat().st_blocks * 512 < 16 * MIB
     assert subprocess.run(["e2fsck", "-fp", copy], capture_output=True, timeout=60).returncode in (0, 1)  # 1: the journal was replayed
     assert file_on(copy, "file") == "before\n"
-    again = runv.run("volume", "snapshot", container.id, str(folder / "own.img"), str(copy))
+    again = volume(container, "snapshot", str(own_image), str(copy))
     assert "file exists" in refusal(again) and copy.exists()
-    volume(runv, "attach", container, copy, "/copy")
+    volume(container, "attach", copy, "/copy").ok()
     assert container.exec("cat", "/copy/file", "/own/file").ok().out == "before\nafter\n"
+    volume(container, "detach", "/copy").ok()

@@ -3,8 +3,10 @@
 import base64
 import contextlib
 import datetime
+import ipaddress
 import json
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -94,7 +96,7 @@ Answer = Callable[[Asked], Reply]
 class Server:
     """Answers as a function says, and remembers what it was asked."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
         self.answer = answer
         self.asked: list[Asked] = []
         self.ended = threading.Event()
@@ -116,6 +118,8 @@ class Server:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self.port = self._server.server_address[1]
         self.host = f"127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
@@ -231,3 +235,36 @@ class Tokens:
 
 def _base64(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+class Authority:
+    """Makes certificates, its own among them: PEM files in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        folder.mkdir()
+        self._key = ec.generate_private_key(ec.SECP256R1())
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "authority")])
+        self.certificate = self._write("ca", self._key, self._name, x509.BasicConstraints(ca=True, path_length=None))
+
+    def issue(self, name: str) -> tuple[Path, Path]:
+        """A certificate for 127.0.0.1, and its key."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+        certificate = self._write(name, key, subject, address)
+        path = self._folder / f"{name}.key"
+        form = serialization.PrivateFormat.PKCS8
+        path.write_bytes(key.private_bytes(serialization.Encoding.PEM, form, serialization.NoEncryption()))
+        return certificate, path
+
+    def _write(
+        self, name: str, key: ec.EllipticCurvePrivateKey, subject: x509.Name, extension: x509.ExtensionType
+    ) -> Path:
+        now = datetime.datetime.now(datetime.UTC)
+        builder = x509.CertificateBuilder().subject_name(subject).issuer_name(self._name).public_key(key.public_key())
+        builder = builder.serial_number(x509.random_serial_number()).add_extension(extension, critical=False)
+        builder = builder.not_valid_before(now - datetime.timedelta(1)).not_valid_after(now + datetime.timedelta(1))
+        path = self._folder / f"{name}.crt"
+        path.write_bytes(builder.sign(self._key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+        return path

@@ -7,7 +7,9 @@ import gzip
 import json
 import lzma
 import os
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -21,10 +23,12 @@ import zstandard
 
 from hyperd.errors import DeniedError, HyperError, InvalidError, MissingError, UnavailableError
 from hyperd.images import Credentials, Image, Images, ImageSettings, Progress
+from hyperd.images.client import Client
+from hyperd.images.endpoints import Endpoint
 
 from .conftest import run
 from .packing import Blobs, Member, Stream, digest, folder, image, layer, manifest_of, packed, tree, write_layout
-from .registries import Answer, Asked, Reply, Server, Tokens, docker_registry, serving
+from .registries import Answer, Asked, Authority, Reply, Server, Tokens, docker_registry, serving
 
 # Longer than what is taken in one piece.
 LARGE = os.urandom(3 << 20)
@@ -509,6 +513,40 @@ def test_mirrors_come_first_and_may_fail(tmp_path: Path) -> None:
     assert mirror.asked[-1].path.startswith("/cache/v2/library/mirrored/blobs/") and mirror.asked[-1].path.endswith(
         "?ns=docker.io"
     )
+
+
+def test_certificates(tmp_path: Path, settings: ImageSettings) -> None:
+    """A registry that nobody vouches for, one whose authority is known, and one that wants to know us. Loopback itself is always believed: not here."""
+    authority = Authority(tmp_path / "authority")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=authority.certificate)
+    context.load_cert_chain(*authority.issue("server"))
+
+    async def ask(host: str) -> int:
+        known = settings._replace(certificates=(str(tmp_path / "certs.d"),))
+        async with (
+            Client(Endpoint(host, ("https",)), None, known) as client,
+            client.request("GET", "", scope="") as response,
+        ):
+            return response.status
+
+    with Server(lambda _: Reply(b"{}"), context) as server:
+        own = tmp_path / "certs.d" / server.host
+        own.mkdir(parents=True)
+        with pytest.raises(UnavailableError, match="is not trusted") as caught:
+            run(ask(server.host))
+        assert f"/etc/hyperd/certs.d/{server.host}/" in caught.value.hint
+        shutil.copy(authority.certificate, own / "ca.crt")
+        assert run(ask(server.host)) == 200
+        context.verify_mode = ssl.CERT_REQUIRED
+        with pytest.raises(UnavailableError):
+            run(ask(server.host))
+        certificate, key = authority.issue("client")
+        shutil.copy(certificate, own / "client.cert")
+        shutil.copy(key, own / "client.key")
+        assert run(ask(server.host)) == 200
+        (own / "client.key").unlink()
+        with pytest.raises(UnavailableError, match="cannot use the certificates in"):
+            run(ask(server.host))
 
 
 def test_an_index_by_platform(images: Images) -> None:

@@ -9,9 +9,7 @@ from typing import NamedTuple
 from hyperd.errors import InvalidError, UnavailableError
 from hyperd.images import tar
 from hyperd.images.compression import kind_of, plain
-from hyperd.images.documents import (
-    DOCUMENT_MAX,
-)
+from hyperd.images.documents import DOCUMENT_MAX
 from hyperd.images.layers import Packed
 from hyperd.images.tasks import in_thread
 

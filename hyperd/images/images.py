@@ -16,13 +16,7 @@ from hyperd.images.changes import manifest as grown
 from hyperd.images.client import Client
 from hyperd.images.contents import Found, images_of
 from hyperd.images.credentials import Credentials, Keyring
-from hyperd.images.documents import (
-    DOCKER_LAYER,
-    DOCKER_MANIFEST,
-    OCI_LAYER,
-    Step,
-    digest_of,
-)
+from hyperd.images.documents import DOCKER_LAYER, DOCKER_MANIFEST, OCI_LAYER, Step, digest_of
 from hyperd.images.endpoints import origin
 from hyperd.images.layers import Packed, Unpacked
 from hyperd.images.progress import Progress, Report, ignore

@@ -11,15 +11,7 @@ import msgspec
 
 from hyperd.errors import UnavailableError
 from hyperd.images.contents import CONTAINERD_NAME, LAYOUT_VERSION, REF_NAME, DockerImage, blob_name
-from hyperd.images.documents import (
-    OCI_CONFIG,
-    OCI_INDEX,
-    OCI_MANIFEST,
-    Descriptor,
-    Index,
-    Manifest,
-    digest_of,
-)
+from hyperd.images.documents import OCI_CONFIG, OCI_INDEX, OCI_MANIFEST, Descriptor, Index, Manifest, digest_of
 from hyperd.images.references import Reference
 from hyperd.images.store import Store
 

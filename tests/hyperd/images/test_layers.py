@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import struct
 import subprocess
 import tarfile
 from collections.abc import Callable
@@ -19,6 +20,12 @@ Load = Callable[..., Image]
 Overlay = Callable[[Image], Path]
 
 CAPABILITY = bytes.fromhex("0100000200040000000000000000000000000000")
+
+
+# Of the owner, user 1000, the group, the mask and others.
+ACL = struct.pack(
+    "<I" + "HHI" * 5, 2, 1, 6, 0xFFFFFFFF, 2, 4, 1000, 4, 4, 0xFFFFFFFF, 16, 4, 0xFFFFFFFF, 32, 4, 0xFFFFFFFF
+)
 
 
 def assorted() -> list[bytes]:
@@ -41,6 +48,8 @@ def assorted() -> list[bytes]:
         Member("suid", b"#!", mode=0o4755, uid=5),
         Member("capable", b"#!", mode=0o755, xattrs={"security.capability": CAPABILITY}),
         Member("marked", b"y", xattrs={"user.one": b"1", "user.binary": bytes(range(256)), "user.long": b"v" * 3000}),
+        Member("listed", b"1", xattrs={"system.posix_acl_access": ACL}),
+        folder("inherits", xattrs={"system.posix_acl_default": ACL}),
         Member("first", b"linked"),
         Member("second", kind=LINK, target="first"),
         Member("absolute", kind=SYMLINK, target="/etc/dir"),

@@ -70,6 +70,8 @@ def container(options: Fields, image: str, args: Sequence[str], place: Place, vo
     _put(made, "working_dir", options["workdir"])
     _put(made, "tty", options["tty"])
     _put(made, "stdin", options["interactive"] or options["tty"])
+    # The end of our stdin is that of the process's. A terminal's stays open for who attaches next.
+    _put(made, "stdin_once", options["interactive"] and not options["tty"] and not options.get("detach"))
     _put(made, "mounts", [mount(text, place, volumes) for text in options["volume"]] + [tmpfs(text, volumes) for text in options["tmpfs"]])
     _put(made, "resources", _resources(options))
     _put(made, "security", _security(options))

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from hyperctl import terminal
 from hyperctl.client import api_error
 from hyperctl.errors import ConnectError, CtlError, Exit
+from hyperctl.output import note
 
 if TYPE_CHECKING:
     from websockets.sync.client import ClientConnection
@@ -57,6 +58,7 @@ class Session:
         self._wanted = wanted
         self._detached = False
         self._failure: CtlError | None = None
+        self._lost = 0
         self._raw = wanted.tty and wanted.stdin and terminal.is_terminal(0)
 
     def fail(self, error: CtlError) -> None:
@@ -76,7 +78,10 @@ class Session:
                 stack.enter_context(_forwarding(self._wanted.send_signal))
             if self._wanted.stdin:
                 stack.enter_context(self._sending())
-            return self._receive()
+            outcome = self._receive()
+        if self._lost:
+            note(f"hyperctl: {self._lost} bytes of output came too fast to be shown; `hyperctl logs` has them")
+        return outcome
 
     def _receive(self) -> Outcome:
         from websockets.exceptions import ConnectionClosed
@@ -104,6 +109,8 @@ class Session:
             terminal.write(data[0], data[1:])
         elif data[0] == CONTROL:
             control = _control(data[1:])
+            if isinstance(control.get("lost"), dict):
+                self._lost += int(control["lost"].get("bytes") or 0)
             if isinstance(control.get("error"), dict):
                 raise api_error(control["error"])
             if isinstance(control.get("exit"), dict):

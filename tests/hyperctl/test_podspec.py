@@ -66,6 +66,12 @@ def test_options_of_the_program_are_its_own() -> None:
     assert container("busybox", "ls", "-t", "--rm")["args"] == ["ls", "-t", "--rm"]
 
 
+def test_stdin() -> None:
+    assert "stdin" not in container("x")
+    assert container("-i", "x")["stdin_once"] and container("-i", "x")["stdin"]
+    assert "stdin_once" not in container("-t", "x") and "stdin_once" not in container("-t", "-i", "x")
+
+
 def test_entrypoint() -> None:
     assert container("--entrypoint", "a 'b c'", "x", "d") | {"name": "", "image": ""} == {"name": "", "image": "", "command": ["a", "b c"], "args": ["d"]}
     assert container("--entrypoint", "", "x", "d", "e")["command"] == ["d", "e"]

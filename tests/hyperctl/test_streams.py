@@ -123,6 +123,16 @@ def test_run_in_a_pod_that_exists(cli: Cli, box: Fake) -> None:
     assert done.status == 125 and "--memory is of the whole pod" in done.error
 
 
+def test_output_that_was_lost_is_told(cli: Cli, box: Fake) -> None:
+    async def loses(stream: web.WebSocketResponse) -> None:
+        for _ in range(2):
+            await say(stream, lost={"stream": 1, "bytes": 50})
+        await say(stream, exit={"code": 0})
+
+    box.streams[f"{BOX}/attach"] = loses
+    assert "100 bytes of output" in cli("run", "--name", "box", "busybox").error
+
+
 def test_a_stream_that_breaks(cli: Cli, box: Fake) -> None:
     async def breaks(stream: web.WebSocketResponse) -> None:
         await stream.send_bytes(b"\1half")

@@ -143,8 +143,8 @@ async def start(call: Call) -> ContainerView:
         raise ConflictError(f"pod {pod.book.pod.name} does not run", hint="start the pod")
     await pod.ask_container(record, "running")
     await pod.book.until(lambda: _settled(pod, record.id, ("running", "exited")))
-    if record.id in pod.failures:
-        raise pod.failures[record.id]
+    if record.id in pod.book.failures:
+        raise pod.book.failures[record.id]
     return container_view(pod, _now(pod, record))
 
 

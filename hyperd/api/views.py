@@ -196,15 +196,14 @@ def container_state(pod: Pod, record: ContainerRecord) -> str:
 
 def ready(pod: Pod, record: ContainerRecord) -> bool:
     """Whether it runs and its probes, if it has such, say that it may be used."""
-    probes = pod.probes.get(record.id)
-    return record.phase == "running" and (probes is None or probes.health.ready)
+    health = pod.health(record.id)
+    return record.phase == "running" and (health is None or health.ready)
 
 
 def container_view(pod: Pod, record: ContainerRecord, *, full: bool = False) -> ContainerView:
     """A container as it is now."""
     wanted = pod.book.specification(record)
-    probes = pod.probes.get(record.id)
-    health = probes.health if probes is not None else None
+    health = pod.health(record.id)
     return ContainerView(
         id=record.id,
         name=record.name,

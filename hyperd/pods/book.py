@@ -27,6 +27,8 @@ class Book:
         self.gone = False
         # What a start that somebody waits for has failed with.
         self.failure: HyperError | None = None
+        # Containers that could not be started, and why: for those who wait for it.
+        self.failures: dict[str, HyperError] = {}
         self._changed = asyncio.Event()
 
     async def change(self, **changes: Any) -> None:

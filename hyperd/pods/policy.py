@@ -6,6 +6,10 @@ from hyperd import spec
 from hyperd.config import Restart
 from hyperd.store import ContainerRecord, PodRecord
 
+# Phases of a pod in which nothing of it runs, and of a container in which something may.
+AT_REST = ("created", "stopped", "succeeded", "failed")
+ALIVE = ("creating", "starting", "running", "stopping")
+
 
 def restart_policy(pod: spec.Pod, container: spec.Container, kind: str) -> spec.RestartPolicy:
     """What is to be done when it ends. A container that runs before the others is done once it has succeeded."""

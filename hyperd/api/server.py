@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 from aiohttp import web
 
-from hyperd.api import containers, files, images, networks, pods, prune, system, volumes
+from hyperd.api import containers, execs, files, images, logs, networks, pods, prune, system, volumes
 from hyperd.api.access import check_peer, group_id
 from hyperd.api.call import Call, Route, body_of, params_of
 from hyperd.api.metrics import DESCRIPTION, METRICS, Metrics
@@ -31,7 +31,7 @@ _BACKLOG = 512
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 ROUTES: tuple[Route, ...] = tuple(
-    route for part in (system, pods, containers, files, images, volumes, networks, prune) for route in part.ROUTES
+    route for part in (system, pods, containers, logs, execs, files, images, volumes, networks, prune) for route in part.ROUTES
 )
 
 _Next = Callable[[web.Request], Awaitable[web.StreamResponse]]

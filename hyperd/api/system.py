@@ -12,7 +12,7 @@ import msgspec
 from aiohttp import web
 
 from hyperd.api.call import Call, Params, Route
-from hyperd.api.containers import moment
+from hyperd.api.logs import moment
 from hyperd.api.metrics import CONTENT_TYPE, DESCRIPTION, METRICS
 from hyperd.api.streams import Lines, until_closing
 from hyperd.api.views import EventView, container_state, event_view

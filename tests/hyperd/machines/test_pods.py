@@ -98,23 +98,6 @@ def test_a_machine_that_is_killed_comes_back_by_the_policy(daemon: Daemon) -> No
     assert daemon.ctl("exec", "kept", "true").returncode == 0
 
 
-def test_a_volume_that_comes_to_a_pod_and_goes(daemon: Daemon) -> None:
-    daemon.expect(201, "POST", "/volumes", {"name": "data", "size": 64 << 20})
-    daemon.run("p", ["sleep", "1000"])
-    daemon.expect(200, "POST", "/pods/p/volumes/data", {"path": "/data"})
-    assert daemon.ctl("exec", "p", "sh", "-c", "echo kept > /data/file; sync").returncode == 0
-    assert daemon.ask("DELETE", "/volumes/data").status == 409
-    daemon.expect(201, "POST", "/volumes/data/snapshot", {"name": "copy"})
-    assert daemon.expect(200, "PATCH", "/volumes/data", {"size": 128 << 20})["size"] == 128 << 20
-    daemon.expect(200, "DELETE", "/pods/p/volumes/data")
-    assert daemon.ctl("exec", "p", "cat", "/data/file").returncode != 0
-    done = daemon.ctl("run", "--rm", "-v", "copy:/c", "busybox", "cat", "/c/file")
-    assert done.stdout == b"kept\n", done
-    daemon.remove_all()
-    daemon.expect(204, "DELETE", "/volumes/data")
-    daemon.expect(204, "DELETE", "/volumes/copy")
-
-
 def test_stop_pods(daemon: Daemon) -> None:
     """SIGTERM leaves pods running; with the option it ends them."""
     daemon.run("p", ["sleep", "1000"], termination_grace_s=1.0)

@@ -72,6 +72,8 @@ class Keeper:
         return await self._attend_all()
 
     async def _rest(self) -> float | None:
+        for record in [one for one in self.book.containers.values() if one.desired == "removed"]:
+            await self.containers.forget(record)
         if self.book.pod.booted:
             await self.machine.tear_down()
             await self.book.change(booted=0.0)

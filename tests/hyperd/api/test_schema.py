@@ -29,7 +29,7 @@ def test_what_is_made_up_from_the_description(tmp_path: Path) -> None:
         await site.ask("POST", "/pods", {"spec": POD})
         program = [sys.executable, "-m", "schemathesis.cli"]
         process = await asyncio.create_subprocess_exec(
-            *program, "run", f"http://127.0.0.1:{port}/v1/openapi.json", "--checks", CHECKS, "--max-examples", "50",
+            *program, "run", f"http://127.0.0.1:{port}/v1/openapi.json", "--checks", CHECKS, "--max-examples", "20",
             "--exclude-path-regex", NOT_THOSE, "--phases", "fuzzing", "--seed", "1", "--no-color", "--request-timeout", "20", "--continue-on-failure",
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip

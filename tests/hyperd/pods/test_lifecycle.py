@@ -229,6 +229,22 @@ def test_containers_come_and_go(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
+@pytest.mark.parametrize("ran", [False, True])
+def test_a_container_goes_from_a_pod_that_does_not_run(tmp_path: Path, ran: bool) -> None:
+    async def work(world: World) -> None:
+        async with daemon(world) as manager:
+            pod = await manager.create(pod_of(container("a"), container("b")))
+            if ran:
+                await pod.ask_start()
+                await pod.started()
+                await pod.ask_stop(0.0)
+                await pod.rested()
+            await pod.ask_container(record(pod, "a"), "removed")
+            await pod.book.until(lambda: [one.name for one in pod.book.containers.values()] == ["b"])
+
+    run(tmp_path, work)
+
+
 def test_one_container_stops_and_starts(tmp_path: Path) -> None:
     async def work(world: World) -> None:
         async with daemon(world) as manager:

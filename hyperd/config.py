@@ -65,7 +65,8 @@ class Network(_Section, frozen=True):
     """Networks of pods. ``enabled`` false: pods have a loopback alone, and the host's network is not touched.
 
     ``instance`` keeps several daemons on one host apart. ``subnet`` is the default network's, those of others come from ``pool``.
-    ``resolvers``: whom names are asked that are no pod's; empty: those of the host.
+    ``resolvers``: whom names are asked that are no pod's; empty: those of the host. ``packet_filter`` false: no rules of nftables are made.
+    ``mark``: the one bit by which other firewalls know packets that ours let through. ``allow_in_docker``: have Docker's let them pass.
     """
 
     enabled: bool = True
@@ -76,6 +77,9 @@ class Network(_Section, frozen=True):
     ipv6: bool = True
     domain: str = "hyper.internal"
     resolvers: tuple[str, ...] = ()
+    packet_filter: bool = True
+    allow_in_docker: bool = True
+    mark: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)] = 0x00100000
 
 
 class Config(_Section, frozen=True):

@@ -123,5 +123,13 @@ def _network_settings(config: Config) -> NetworkSettings:
     wanted = config.network
     default = NetworkSpec(name="default", bridge=wanted.bridge, subnets=(wanted.subnet,), ipv6=wanted.ipv6)
     return NetworkSettings(
-        instance=wanted.instance, default=default, pool4=wanted.pool, ipv6=wanted.ipv6, domain=wanted.domain, resolvers=wanted.resolvers
+        instance=wanted.instance,
+        default=default,
+        pool4=wanted.pool,
+        ipv6=wanted.ipv6,
+        domain=wanted.domain,
+        resolvers=wanted.resolvers,
+        packet_filter=wanted.packet_filter,
+        allow_in_docker=wanted.allow_in_docker,
+        mark=wanted.mark,
     )

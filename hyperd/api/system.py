@@ -88,6 +88,7 @@ async def info(call: Call) -> dict[str, Any]:
         "volumes": len(await asyncio.to_thread(services.volumes.list)),
         "networks": len(services.networks.list()) if services.networks is not None else 0,
         "storage": {"size": disk.total, "free": disk.free},
+        "warnings": await services.networks.check() if services.networks is not None else (),
     }
 
 

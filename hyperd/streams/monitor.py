@@ -406,10 +406,9 @@ async def attach(
         return _attached_too_late(folder)
     wanted = {1: stdin, 2: stdout, 4: stderr, 8: hold}
     try:
-        await link.send(connection.ATTACH, bytes([sum(flag for flag, is_set in wanted.items() if is_set)]))
+        with contextlib.suppress(ConnectionError):  # it may have said why not, and hung up
+            await link.send(connection.ATTACH, bytes([sum(flag for flag, is_set in wanted.items() if is_set)]))
         frame = await link.receive()
-    except ConnectionError:
-        frame = None
     except BaseException:
         link.close()
         raise

@@ -180,17 +180,24 @@ async def start(call: Call) -> PodView:
 async def stop(call: Call) -> PodView:
     """Returns when it has stopped."""
     pod = pod_of(call)
-    if call.params.timeout is not None and not 0 <= call.params.timeout <= _WAIT_S:
-        raise InvalidError(f"timeout must be from 0 to {_WAIT_S:g} seconds")
-    await pod.ask_stop(call.params.timeout)
+    await pod.ask_stop(_grace(call))
     await pod.rested()
     return pod_view(pod)
 
 
+def _grace(call: Call) -> float | None:
+    timeout_s: float | None = call.params.timeout
+    if timeout_s is not None and not 0 <= timeout_s <= _WAIT_S:
+        raise InvalidError(f"timeout must be from 0 to {_WAIT_S:g} seconds")
+    return timeout_s
+
+
 async def restart(call: Call) -> PodView:
-    """Stops and starts it."""
-    await stop(call)
-    return await start(call._replace(params=None))
+    """Returns when it has stopped, and its containers were started again."""
+    pod = pod_of(call)
+    await pod.ask_restart(_grace(call))
+    await pod.started()
+    return pod_view(pod)
 
 
 async def kill(call: Call) -> None:

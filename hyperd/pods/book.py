@@ -49,6 +49,16 @@ class Book:
         finally:
             self.notify()
 
+    async def begin(self) -> None:
+        """Wants the pod to run, from the beginning: whatever came of it and its containers before is forgotten."""
+        self.failure = None
+        self.failures.clear()
+        pod = {"desired": "running", "phase": "starting", "restarting": False, "paused": False, "boots": 0}
+        pod |= {"started": 0.0, "finished": 0.0, "retry_at": 0.0, "message": ""}
+        container = {"desired": "running", "phase": "waiting", "code": -1, "signal": 0, "oom": False, "failures": 0, "restarts": 0}
+        container |= {"started": 0.0, "finished": 0.0, "retry_at": 0.0, "message": ""}
+        await self.change_all(pod, {one: container for one in self.containers})
+
     async def change_container(self, identity: str, **changes: Any) -> ContainerRecord:
         """Changes one container's record; what it is now."""
         old = self.containers[identity]

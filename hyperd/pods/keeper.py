@@ -264,6 +264,9 @@ class Keeper:
         return 0.0
 
     async def _stop(self) -> float | None:
+        if self.book.pod.restarting and self.book.pod.phase == "stopped":
+            await self.book.begin()  # that is where the daemon before was cut short
+            return 0.0
         if self.book.pod.phase in policy.AT_REST:
             return await self._rest()
         await self.book.change(phase="stopping", paused=False)
@@ -272,6 +275,9 @@ class Keeper:
         self.grace_s = None
         await self.book.change(phase="stopped", finished=now(), booted=0.0)
         await self._tell("stop")
+        if self.book.pod.restarting:
+            await self.book.begin()
+            return 0.0
         if self.book.pod.auto_remove:
             await self.book.change(desired="removed")
             return 0.0

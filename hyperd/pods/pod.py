@@ -71,12 +71,7 @@ class Pod:
             return
         if pod.phase == "stopping":
             raise ConflictError(f"pod {pod.name} is being stopped", hint="wait until it has stopped")
-        self.book.failure = None
-        self.book.failures.clear()
-        fresh = {"phase": "waiting", "desired": "running", "code": -1, "signal": 0, "failures": 0, "restarts": 0, "retry_at": 0.0}
-        fresh |= {"started": 0.0, "finished": 0.0, "message": "", "oom": False}
-        changes = {"desired": "running", "phase": "starting", "started": 0.0, "finished": 0.0, "boots": 0, "retry_at": 0.0, "message": ""}
-        await self.book.change_all(changes | {"paused": False}, {one: fresh for one in self.book.containers})
+        await self.book.begin()
         self.wake()
 
     async def ask_stop(self, grace_s: float | None = None) -> None:
@@ -85,7 +80,17 @@ class Pod:
         if pod.desired == "removed" or pod.phase in policy.AT_REST:
             return
         self._keeper.grace_s = grace_s
-        await self.book.change(desired="stopped")
+        await self.book.change(desired="stopped", restarting=False)
+        self.interrupt()
+
+    async def ask_restart(self, grace_s: float | None = None) -> None:
+        """Wants it to stop, and to start again; one that does not run is started."""
+        pod = self.book.pod
+        if pod.desired == "removed" or pod.phase in policy.AT_REST:
+            await self.ask_start()
+            return
+        self._keeper.grace_s = grace_s
+        await self.book.change(desired="stopped", restarting=True)
         self.interrupt()
 
     async def ask_removal(self, *, force: bool) -> None:
@@ -146,7 +151,7 @@ class Pod:
 
         :raise HyperError: what it failed with
         """
-        await self.book.until(lambda: self.book.gone or self.book.pod.phase != "starting")
+        await self.book.until(lambda: self.book.gone or not (self.book.pod.restarting or self.book.pod.phase == "starting"))
         if self.book.failure is not None and self.book.pod.phase == "failed":
             raise self.book.failure
 

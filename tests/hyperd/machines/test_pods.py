@@ -74,7 +74,9 @@ def test_processes_in_a_container(daemon: Daemon) -> None:
     daemon.expect(200, "POST", "/pods/p/pause")
     assert daemon.state("p") == "paused"
     daemon.expect(200, "POST", "/pods/p/unpause")
-    assert daemon.ctl("exec", "p", "true").returncode == 0
+    assert daemon.ctl("exec", "p", "touch", "/kept").returncode == 0
+    assert daemon.expect(200, "POST", "/pods/p/restart?timeout=0")["state"] == "running"
+    assert daemon.ctl("exec", "p", "ls", "/kept").returncode == 0
 
 
 def test_a_deployment_with_all_that_belongs_to_it(daemon: Daemon) -> None:

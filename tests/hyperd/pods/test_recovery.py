@@ -68,6 +68,9 @@ async def steps(manager: Manager) -> None:
     await pod.rested()
     await pod.ask_start()
     await pod.started()
+    await pod.ask_restart()
+    await pod.started()
+    assert pod.book.pod.phase == "running"
     await manager.add_container(pod, container("late"))
     await settled(manager)
     await pod.ask_removal(force=True)

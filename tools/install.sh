@@ -75,16 +75,18 @@ case ${1-} in
         chmod 0644 "$to/lib/systemd/system/hyperd.service.new"
         mv -f "$to/lib/systemd/system/hyperd.service.new" "$to/lib/systemd/system/hyperd.service"
         put 0644 "$root/hyperd/systemd/hyperd.socket" "$to/lib/systemd/system/hyperd.socket"
+        install -d "$to/lib/sysusers.d"
+        put 0644 "$root/hyperd/systemd/hyperd.sysusers" "$to/lib/sysusers.d/hyperd.conf"
         PYTHONPATH=$lib/hyperd-deps "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" install "$to/share"
         ;;
     uninstall)
         PYTHONPATH=$lib/hyperd-deps "${PYTHON:-/usr/bin/python3}" -B "$root/tools/manual.py" uninstall "$to/share"
         rm -f "$to/bin/runv" "$to/bin/hyperd" "$to/bin/hyperctl"
-        rm -f "$to/lib/systemd/system/hyperd.service" "$to/lib/systemd/system/hyperd.socket"
+        rm -f "$to/lib/systemd/system/hyperd.service" "$to/lib/systemd/system/hyperd.socket" "$to/lib/sysusers.d/hyperd.conf"
         rm -rf "$lib/runv" "$lib/hyperd" "$lib/hyperctl" "$lib/deps" "$lib/hyperd-deps"
         rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-monitor" "$to/libexec/runv/runv-qemu-shim.so"
         rm -f "$to/share/runv/initrd.img" "$to/share/runv/vmlinux" "$to/share/runv/busybox.tar"
-        for folder in "$lib" "$to/libexec/runv" "$to/share/runv" "$to/lib/systemd/system" "$to/lib/systemd"; do
+        for folder in "$lib" "$to/libexec/runv" "$to/share/runv" "$to/lib/systemd/system" "$to/lib/systemd" "$to/lib/sysusers.d"; do
             [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"
         done
         ;;

@@ -24,6 +24,7 @@ from hyperd.store import ContainerRecord
 
 _LOG = logging.getLogger(__name__)
 _RETRY_S = 5.0
+_NOTED_S = 5.0
 
 
 class Pod:
@@ -98,11 +99,35 @@ class Pod:
 
         :raise ConflictError: it runs, and ``force`` is not set
         """
+        if not force:
+            await self._ends_noted()
         pod = self.book.pod
-        if pod.phase in ("starting", "running", "stopping") and not force:
+        if pod.phase in ("starting", "running", "stopping") and not force and not self._is_over():
             raise ConflictError(f"pod {pod.name} is {policy.state_of(pod)}", hint="stop it first, or force its removal")
         await self.book.change(desired="removed")
         self.interrupt()
+
+    async def _ends_noted(self) -> None:
+        """Waits until ends that monitors have seen are written down: whoever was attached knows of them before."""
+
+        def pending() -> bool:
+            return any(
+                one.phase == "running" and self.tools.monitors.state(self.tools.folder(one.pod, one.id)) == "exited"
+                for one in self.book.containers.values()
+            )
+
+        if pending():
+            self.wake()
+            try:
+                async with asyncio.timeout(_NOTED_S):
+                    await self.book.until(lambda: not pending())
+            except TimeoutError:
+                _LOG.warning("an end was not noted in time", extra={"id": self.book.pod.id})
+
+    def _is_over(self) -> bool:
+        """Whether all that it was for has ended, though its machine may still be there."""
+        mains = self.book.of_kind("main")
+        return bool(mains) and all(one.phase == "exited" and not one.retry_at for one in mains)
 
     async def ask_pause(self, paused: bool) -> None:
         """Wants all of it to stand still, or go on."""

@@ -187,6 +187,20 @@ def test_a_start_that_hangs_can_be_stopped(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
+def test_a_pod_that_is_over_may_go_before_its_machine(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        async with daemon(world) as manager:
+            pod = await started(manager, pod_of(container()))
+            world.hold["delete"] = asyncio.Event()
+            world.end(record(pod).id, 0)  # told to who is attached, and not noted yet
+            await pod.ask_removal(force=False)
+            world.hold.pop("delete").set()
+            await pod.book.until(lambda: pod.book.gone)
+            assert not world.status
+
+    run(tmp_path, work)
+
+
 def test_removal_undoes_all(tmp_path: Path) -> None:
     async def work(world: World) -> None:
         async with daemon(world) as manager:

@@ -321,7 +321,8 @@ static int mux_input(struct mux *mux)
 {
 	int more = 1;
 
-	for (int i = 0; i < PASSES_MAX && more == 1; i++) {
+	/* Many answers are sent before more is read: too many that wait are the sign of a side that does not read. */
+	for (int i = 0; i < PASSES_MAX && more == 1 && (i == 0 || mux->reset_count < MUX_RESETS_MAX / 4); i++) {
 		size_t done;
 
 		more = mux_read(mux);

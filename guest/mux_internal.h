@@ -28,7 +28,7 @@ enum {
 	MUX_IN_SIZE = 65536,
 	MUX_OUT_SIZE = 2 * (4 * MUX_HEADER + MUX_DATA_MAX),
 	MUX_BUCKETS = 256,
-	MUX_RESETS_MAX = 2 * MUX_CHANNELS_MAX,
+	MUX_RESETS_MAX = 8 * MUX_CHANNELS_MAX, /* more than one buffer of input can ask for */
 };
 
 /*

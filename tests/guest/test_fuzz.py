@@ -17,7 +17,7 @@ from .client import Json, encode
 from .test_hostile import rich_spec
 
 SECRET = "0" * 64
-SECONDS = int(os.environ.get("RUNV_FUZZ_SECONDS", "10"))
+SECONDS = int(os.environ.get("RUNV_FUZZ_SECONDS", "6"))
 SMALL = {"clients", "log", "tar"}  # half the time is enough to get everywhere
 
 

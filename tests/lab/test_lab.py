@@ -89,6 +89,7 @@ def test_the_host_keeps_its_files_and_gets_the_results(tmp_path: Path) -> None:
     assert (results / "name").read_text() == "runv-lab\n"
 
 
+@pytest.mark.soak
 def test_the_deadline_ends_it_with_an_account() -> None:
     done = lab("--timeout", "20", "--", "sh", "-c", "echo begun; sleep 600")
     assert (done.stdout, done.returncode) == ("begun\n", 124)

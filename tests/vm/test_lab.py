@@ -34,7 +34,7 @@ def nothing_left() -> None:
     """In place of the check of the other modules: what runs here runs in a machine that is gone afterwards."""
 
 
-@pytest.mark.parametrize("transport", TESTS)
+@pytest.mark.parametrize("transport", ["vsock", pytest.param("serial", marks=pytest.mark.soak)])
 def test_containers_under_kvm(transport: str, tmp_path: Path) -> None:
     program = Path(runv_program()).resolve()
     # The default must be vsock where there is vhost-vsock; serial is asked for.

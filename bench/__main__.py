@@ -19,7 +19,7 @@ from runv import settings
 from runv.errors import RunvError
 from runv.vm import choice
 
-PARTS = ("start", "commands", "pods", "streams", "images")
+PARTS = ("start", "commands", "pods", "streams", "images", "engines")
 _PYTHON = "python3 -I -c pass"
 
 
@@ -153,7 +153,14 @@ def images(bench: Bench) -> list[Figure]:
         return imports.measure(Path(program).resolve().parents[1] / "lib/runv", Path(folder), 300, max(1, bench.options.count // 3), bench.tick)
 
 
-_WORK = {"start": start, "commands": commands, "pods": many, "streams": throughput, "images": images}
+def daily(bench: Bench) -> list[Figure]:
+    """What users type."""
+    from bench import engines
+
+    return engines.measure(bench.options.count, bench.tick)
+
+
+_WORK = {"start": start, "commands": commands, "pods": many, "streams": throughput, "images": images, "engines": daily}
 
 
 def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -8,6 +8,7 @@ import os
 from hyperd.errors import HyperError
 from hyperd.pods.book import Book
 from hyperd.pods.tools import Tools, now
+from hyperd.store import PodRecord
 
 _LOG = logging.getLogger(__name__)
 
@@ -40,9 +41,7 @@ class Machine:
         try:
             namespace, addresses = await self._tools.networks.set_up(self._book.pod)
             if not made:
-                bundle = await self._tools.preparer.infra(self._book.pod, namespace)
-                async with self._tools.creating:
-                    await self._tools.runtime.create(self._book.pod.id, bundle, self._tools.config.timeouts.create_s)
+                await create_infra(self._tools, self._book.pod, namespace)
             await self._tools.runtime.start(self._book.pod.id)
             await self._book.change(booted=now(), retry_at=0.0, namespace=namespace, addresses=addresses)
         except HyperError:
@@ -92,3 +91,13 @@ class Machine:
             with contextlib.suppress(OSError, ValueError):
                 loop.remove_reader(fd)
             os.close(fd)
+
+
+async def create_infra(tools: Tools, pod: PodRecord, namespace: str) -> None:
+    """Creates a pod's infra container, and with it its machine, in a network namespace that there is; it is not started.
+
+    :raise HyperError: it cannot be
+    """
+    bundle = await tools.preparer.infra(pod, namespace)
+    async with tools.creating:
+        await tools.runtime.create(pod.id, bundle, tools.config.timeouts.create_s)

@@ -10,6 +10,7 @@ import logging
 
 from hyperd import spec
 from hyperd.errors import HyperError
+from hyperd.pods.machine import create_infra
 from hyperd.pods.tools import Tools, new_id, now
 from hyperd.store import PodRecord
 
@@ -73,8 +74,7 @@ class ReadyMachines:
                 await asyncio.sleep(_AGAIN_S)
                 continue
             self._taken.clear()
-            if len(self._waiting) >= self._tools.config.ready_machines:
-                await self._taken.wait()
+            await self._taken.wait()
 
     async def _quiet(self) -> None:
         """Until nothing was taken for a while."""
@@ -87,19 +87,15 @@ class ReadyMachines:
                 return
 
     async def _make(self) -> None:
-        identity = new_id()
-        pod = PodRecord(id=identity, name="ready", spec=spec.Pod(name="ready", interfaces=()), created=now())
-        tools = self._tools
+        pod = _nobodys(new_id())
         try:
-            namespace, _ = await tools.networks.set_up(pod)
-            bundle = await tools.preparer.infra(pod, namespace)
-            async with tools.creating:
-                await tools.runtime.create(identity, bundle, tools.config.timeouts.create_s)
+            namespace, _ = await self._tools.networks.set_up(pod)
+            await create_infra(self._tools, pod, namespace)
             await self._warm(pod)
         except BaseException:
-            await asyncio.shield(asyncio.ensure_future(self._remove(identity)))
+            await asyncio.shield(self._remove(pod.id))
             raise
-        self._waiting.append(identity)
+        self._waiting.append(pod.id)
 
     async def _warm(self, pod: PodRecord) -> None:
         bundle = await self._tools.preparer.joining(pod)
@@ -114,10 +110,15 @@ class ReadyMachines:
         try:
             await self._tools.runtime.delete(f"{identity}-{_WARM}")
             await self._tools.runtime.delete(identity)
-            await self._tools.networks.tear_down(PodRecord(id=identity, name="ready", spec=spec.Pod(name="ready"), created=0.0))
+            await self._tools.networks.tear_down(_nobodys(identity))
             await self._tools.preparer.forget_pod(identity)
         except HyperError as error:
             _LOG.error("cannot remove a machine that waited: %s", error.message, extra={"id": identity})
+
+
+def _nobodys(identity: str) -> PodRecord:
+    """Stands for the pod that a machine which waits does not have yet."""
+    return PodRecord(id=identity, name="ready", spec=spec.Pod(name="ready", interfaces=()), created=now())
 
 
 def fits(wanted: spec.Pod) -> bool:

@@ -86,6 +86,16 @@ def umount2(target: str, flags: int) -> None:
     _check(_libc.umount2(os.fsencode(target), ctypes.c_int(flags)), target)
 
 
+def inotify_init1(flags: int) -> int:
+    """inotify_init1(2)."""
+    return _check(_libc.inotify_init1(ctypes.c_int(flags)), "inotify")
+
+
+def inotify_add_watch(fd: int, path: str, mask: int) -> int:
+    """inotify_add_watch(2)."""
+    return _check(_libc.inotify_add_watch(ctypes.c_int(fd), os.fsencode(path), ctypes.c_uint32(mask)), path)
+
+
 def disable_huge_pages() -> None:
     """prctl(2), PR_SET_THP_DISABLE: for this process and the programs it executes, even where they ask for them."""
     _check(_libc.prctl(ctypes.c_int(_PR_SET_THP_DISABLE), ctypes.c_ulong(1), 0, 0, 0), "huge pages")

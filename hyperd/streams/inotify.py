@@ -2,9 +2,10 @@
 
 import asyncio
 import contextlib
-import ctypes
 import os
 from typing import Self
+
+from runv import linux
 
 _IN_MODIFY = 0x002
 _IN_MOVED_FROM = 0x040
@@ -15,22 +16,13 @@ _IN_DELETE_SELF = 0x400
 _NAMES = _IN_MOVED_FROM | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE | _IN_DELETE_SELF
 _EVENTS_ROOM = 1 << 16
 
-_libc = ctypes.CDLL(None, use_errno=True)
-
-
-def _check(result: int, what: str) -> int:
-    if result < 0:
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number), what)
-    return result
-
 
 class Watcher:
     """``changed`` is set whenever something of what is watched has changed; whoever looks clears it *before* looking."""
 
     def __init__(self) -> None:
         self.changed = asyncio.Event()
-        self._fd = _check(_libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK), "inotify_init1")
+        self._fd = linux.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
         asyncio.get_running_loop().add_reader(self._fd, self._drain)
 
     def _drain(self) -> None:
@@ -48,7 +40,7 @@ class Watcher:
         self._add(f"/proc/self/fd/{fd}", _IN_MODIFY)
 
     def _add(self, path: str, mask: int) -> None:
-        _check(_libc.inotify_add_watch(self._fd, os.fsencode(path), ctypes.c_uint32(mask)), path)
+        linux.inotify_add_watch(self._fd, path, mask)
 
     def close(self) -> None:
         asyncio.get_running_loop().remove_reader(self._fd)

@@ -17,7 +17,7 @@ Fields = dict[str, Any]
 
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _RESTART = {
-    "no": "never", "never": "never", "onfailure": "on-failure", "on-failure": "on-failure", "always": "always", "unless-stopped": "always",
+    "no": "never", "never": "never", "onfailure": "on-failure", "on-failure": "on-failure", "always": "always", "unless-stopped": "unless-stopped",
 }  # fmt: skip
 _ENV_NAME = re.compile(r"[^=\0\s][^=\0]*")
 
@@ -46,7 +46,7 @@ def pod(options: Fields, image: str, args: Sequence[str], place: Place) -> Field
     made |= _network(options)
     _put(made, "ports", [port for text in options["publish"] for port in published(text)])
     _put(made, "sysctls", dict(_pair(text, "sysctl") for text in options["sysctl"]))
-    _put(made, "restart", restart(options["restart"]))
+    made |= restart(options["restart"])
     _put(made, "log", log(options["log_driver"], options["log_opt"], place))
     if options["stop_timeout"]:
         made["termination_grace_s"] = span_s(options["stop_timeout"], "stop timeout")
@@ -77,6 +77,7 @@ def container(options: Fields, image: str, args: Sequence[str], place: Place, vo
     _put(made, "security", _security(options))
     _put(made, "ulimits", [ulimit(text) for text in options["ulimit"]])
     _put(made, "stop_signal", options["stop_signal"])
+    made["healthcheck"] = healthcheck(options)
     if options["storage_size"]:
         made["root_size"] = size(options["storage_size"], "storage size")
     return made
@@ -171,15 +172,33 @@ def tmpfs(text: str, volumes: list[Fields]) -> Fields:
     return {"volume": volumes[-1]["name"], "path": path} | ({"read_only": True} if "ro" in flags.split(",") else {})
 
 
-def restart(text: str | None) -> str:
-    """The policy, also by Docker's and the original's names. Raises CtlError."""
+def restart(text: str | None) -> Fields:
+    """The policy, also by Docker's and the original's names, and after a colon how often on-failure tries again. Raises CtlError."""
     if not text:
-        return ""
-    found = _RESTART.get(text.lower())
-    if found is None:
-        hint = "the number of tries is not limited; they get rarer" if text.startswith("on-failure:") else "it is never, on-failure or always"
-        raise CtlError(f"restart policy {text!r}: not understood", hint=hint)
-    return found
+        return {}
+    name, colon, number = text.partition(":")
+    found = _RESTART.get(name.lower())
+    if found is None or (colon and not number.isdecimal()):
+        raise CtlError(f"restart policy {text!r}: not understood", hint="it is no, on-failure[:RETRIES], always or unless-stopped")
+    if int(number or 0) and found != "on-failure":
+        raise CtlError(f"restart policy {text!r}: only on-failure has a number of retries")
+    return {"restart": found} | ({"restart_retries": int(number)} if int(number or 0) else {})
+
+
+def healthcheck(options: Fields) -> Fields:
+    """What is not said is the image's. Raises CtlError."""
+    made: Fields = {}
+    if options["health_cmd"]:
+        made["test"] = ["CMD-SHELL", options["health_cmd"]]
+    for name in ("interval", "timeout", "start_period", "start_interval"):
+        if options[f"health_{name}"]:
+            _put(made, f"{name}_s", span_s(options[f"health_{name}"], f"health {name.replace('_', ' ')}"))
+    _put(made, "retries", options["health_retries"])
+    if options["no_healthcheck"]:
+        if made:
+            raise CtlError("--no-healthcheck conflicts with --health-* options")
+        made["test"] = ["NONE"]
+    return made
 
 
 def log(driver: str | None, given: Iterable[str], place: Place) -> Fields:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-RestartPolicy = Literal["never", "on-failure", "always"]
+RestartPolicy = Literal["never", "on-failure", "always", "unless-stopped"]
 Protocol = Literal["tcp", "udp", "sctp"]
 
 
@@ -85,6 +85,21 @@ class Probe(Spec, frozen=True):
     termination_grace_s: float | None = None
 
 
+class Healthcheck(Spec, frozen=True):
+    """Docker's: a command that is run in the container now and then. ``test`` is ``("CMD", program, ...)``, ``("CMD-SHELL", line)`` or ``("NONE",)``;
+    empty: the image's. 0: what the image says, else Docker's default (30 s, 30 s, 0 s, 5 s, 3).
+
+    Failures do not count in the first ``start_period_s``, in which it is run each ``start_interval_s``.
+    """
+
+    test: tuple[str, ...] = ()
+    interval_s: float = 0.0
+    timeout_s: float = 0.0
+    start_period_s: float = 0.0
+    start_interval_s: float = 0.0
+    retries: int = 0
+
+
 class HttpGet(Spec, frozen=True):
     """Any status from 200 to 399 is a success. ``host`` empty: the pod's own address."""
 
@@ -142,7 +157,8 @@ Late = Literal["pod-ip", "pod-ips", "host-ip", "host-ips", "node-name", "pod-uid
 
 
 class Container(Spec, frozen=True):
-    """``command`` replaces the image's entrypoint and its command, ``args`` its command. ``restart`` None: the pod's.
+    """``command`` replaces the image's entrypoint and its command, ``args`` its command. ``restart`` None: the pod's; ``restart_retries`` goes with it:
+    how often "on-failure" starts it again, 0: always. ``healthcheck`` None: there is none, whatever the image says.
 
     ``environment`` keeps its order. An init container with ``restart`` "always" is a sidecar: it is started in its turn and stays.
     ``fields`` are variables whose values are known at the start only. If there are any, ``environment``, ``command`` and ``args`` are templates, in which
@@ -168,7 +184,9 @@ class Container(Spec, frozen=True):
     ulimits: tuple[Ulimit, ...] = ()
     labels: dict[str, str] = {}
     restart: RestartPolicy | None = None
+    restart_retries: int = 0
     stop_signal: str = ""
+    healthcheck: Healthcheck | None = None
     startup_probe: Probe | None = None
     readiness_probe: Probe | None = None
     liveness_probe: Probe | None = None
@@ -278,6 +296,7 @@ class Pod(Spec, frozen=True):
     host_aliases: tuple[HostAlias, ...] = ()
     sysctls: dict[str, str] = {}
     restart: RestartPolicy = "never"
+    restart_retries: int = 0
     share_pids: bool = False
     fs_group: int | None = None
     termination_grace_s: float = 10.0

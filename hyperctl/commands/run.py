@@ -52,7 +52,14 @@ _CONTAINER_OPTIONS = options(
     click.option("--memory-limit", metavar="SIZE", help="Limit of the container within the machine."),
     click.option("--memory-swap", metavar="SIZE", help="The same with swap."),
     click.option("--pids-limit", type=int, metavar="N", help="How many processes the container may have."),
-    click.option("--restart", metavar="POLICY", help="never, on-failure or always."),
+    click.option("--restart", metavar="POLICY", help="no, on-failure[:RETRIES], always or unless-stopped."),
+    click.option("--health-cmd", metavar="LINE", help="What is run now and then to see whether the container is well. Default: what the image says."),
+    click.option("--health-interval", metavar="TIME", help="How long to wait between runs. Default: 30s."),
+    click.option("--health-timeout", metavar="TIME", help="How long one may take. Default: 30s."),
+    click.option("--health-retries", type=click.IntRange(0), metavar="N", help="Failures in a row that make it unhealthy. Default: 3."),
+    click.option("--health-start-period", metavar="TIME", help="How long failures do not count at first. Default: 0s."),
+    click.option("--health-start-interval", metavar="TIME", help="How long to wait between runs in that time. Default: 5s."),
+    click.option("--no-healthcheck", is_flag=True, help="Nothing is run, whatever the image says."),
     click.option("--pull", type=click.Choice(["always", "missing", "never"]), help="When to get the image. Default: missing."),
     click.option("--stop-signal", type=Signal(), metavar="SIGNAL", help="What `stop` sends first."),
     click.option("--stop-timeout", metavar="TIME", help="How long `stop` waits then."),
@@ -182,9 +189,8 @@ def _container_for(given: dict[str, Any], place: podspec.Place) -> dict[str, Any
     made = podspec.container(given | {"container_name": given["name"]}, given["image"], given["args"], place, volumes)
     if volumes:
         raise click.UsageError("-v and --tmpfs: a pod that exists takes volumes with `hyperctl volume attach`", click.get_current_context())
-    policy = podspec.restart(given["restart"])
     labels = dict(text.partition("=")[::2] for text in given["label"])
-    return made | ({"restart": policy} if policy else {}) | ({"labels": labels} if labels else {})
+    return made | podspec.restart(given["restart"]) | ({"labels": labels} if labels else {})
 
 
 def _create_of_files(client: Client, given: dict[str, Any]) -> list[dict[str, Any]]:

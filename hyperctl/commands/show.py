@@ -26,6 +26,7 @@ from hyperctl.names import container, each, find
 from hyperctl.output import Column, out, records, short, table, value
 
 _WHAT = {"pod": "pods", "pods": "pods", "container": "containers", "containers": "containers", "vm": "vms", "vms": "vms"}
+_WORST = ("unhealthy", "starting", "healthy")
 _INSPECTED = ("pods", "containers", "images", "volumes", "networks")
 
 
@@ -83,11 +84,16 @@ def _ready(members: Sequence[dict[str, Any]]) -> str:
 
 def _pod_status(row: dict[str, Any]) -> str:
     state, code = str(row.get("state", "")), row.get("exit_code")
+    health = [one["health"] for one in row.get("containers") or [] if one.get("health")]
+    if health and state == "running":
+        return f"{state} ({next((one for one in _WORST if one in health), health[0])})"
     return f"{state} ({code})" if state in ("stopped", "failed") and isinstance(code, int) else state
 
 
 def _container_status(row: dict[str, Any]) -> str:
     state, code = str(row.get("state", "")), row.get("exit_code")
+    if health := (row.get("health") or {}).get("status"):
+        return f"{state} ({health})"
     if state != "exited" or not isinstance(code, int):
         return state
     return f"exited ({code}{', out of memory' if row.get('oom') else ''})"

@@ -6,8 +6,10 @@ import msgspec
 
 from hyperd import spec
 from hyperd.pods import policy
+from hyperd.pods.health import State
 from hyperd.pods.network import ports_of
 from hyperd.pods.pod import Pod
+from hyperd.pods.probes import Health
 from hyperd.spec import Container as ContainerSpec
 from hyperd.spec import Pod as PodSpec
 from hyperd.store import ContainerRecord, Event, ExecRecord
@@ -26,6 +28,7 @@ class ContainerBrief(msgspec.Struct, frozen=True, kw_only=True):
     exit_code: int | None
     restarts: int
     ready: bool
+    health: str
 
 
 class PodView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -52,13 +55,25 @@ class PodView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     spec: PodSpec | None = None
 
 
+class HealthResult(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of a health check. ``exit_code`` -1: it had not ended in time."""
+
+    started: str
+    ended: str
+    exit_code: int
+    output: str
+
+
 class HealthView(msgspec.Struct, frozen=True, kw_only=True):
-    """What the probes of a container have found."""
+    """What the probes of a container have found, and its health check: ``status`` is starting, healthy or unhealthy, empty where there is none."""
 
     started: bool
     ready: bool
     alive: bool
     message: str
+    status: str = ""
+    failing: int = 0
+    log: list[HealthResult] = []
 
 
 class ContainerView(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -180,6 +195,7 @@ def _brief(pod: Pod, record: ContainerRecord) -> ContainerBrief:
         exit_code=_code(record),
         restarts=record.restarts,
         ready=ready(pod, record),
+        health=_checked(pod.health(record.id)).status,
     )
 
 
@@ -225,10 +241,25 @@ def container_view(pod: Pod, record: ContainerRecord, *, full: bool = False) -> 
         ready=ready(pod, record),
         reason=record.message,
         retry=timestamp(record.retry_at),
-        health=HealthView(started=health.started, ready=health.ready, alive=health.alive, message=health.message)
-        if health is not None
-        else None,
+        health=_health_view(health) if health is not None else None,
         spec=wanted if full else None,
+    )
+
+
+def _checked(health: Health | None) -> State:
+    return health.checked if health is not None and health.checked is not None else State("")
+
+
+def _health_view(health: Health) -> HealthView:
+    checked = _checked(health)
+    return HealthView(
+        started=health.started,
+        ready=health.ready,
+        alive=health.alive,
+        message=health.message,
+        status=checked.status,
+        failing=checked.failing,
+        log=[HealthResult(started=timestamp(one.started), ended=timestamp(one.ended), exit_code=one.code, output=one.output) for one in checked.log],
     )
 
 

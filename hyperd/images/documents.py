@@ -74,6 +74,7 @@ class Healthcheck(msgspec.Struct, frozen=True, rename="pascal"):
     interval: int | None = None
     timeout: int | None = None
     start_period: int | None = None
+    start_interval: int | None = None
     retries: int | None = None
 
 
@@ -89,6 +90,7 @@ class ImageConfig(msgspec.Struct, frozen=True, rename="pascal"):
     volumes: dict[str, Any] | None = None
     labels: dict[str, str] | None = None
     stop_signal: str | None = None
+    shell: list[str] | None = None
     healthcheck: Healthcheck | None = None
 
 

@@ -21,6 +21,7 @@ _LINK = re.compile(r"[^/:\s]{1,15}")
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 _MEMORY_LEAST = 4 << 20
 _SECONDS_MAX = 2**31
+_HEALTH_LEAST_S = 0.001
 
 
 def check_pod(pod: spec.Pod) -> None:
@@ -37,6 +38,7 @@ def check_pod(pod: spec.Pod) -> None:
     _range(pod.memory_mib, 0, 1 << 24, "memory_mib")
     if 0 < pod.memory_mib < 64:
         raise InvalidError(f"memory_mib: {pod.memory_mib} is too little for a machine", hint="at least 64")
+    _retries(pod.restart, pod.restart_retries, "")
     _seconds(pod.termination_grace_s, "termination_grace_s")
     _seconds(pod.active_deadline_s, "active_deadline_s")
     if pod.fs_group is not None:
@@ -95,6 +97,8 @@ def check_container(found: spec.Container, path: str, volumes: set[str]) -> None
         raise InvalidError(f"{path}.stop_signal: {found.stop_signal[:80]!r} is not a signal")
     for kind in ("startup_probe", "readiness_probe", "liveness_probe"):
         _probe(getattr(found, kind), f"{path}.{kind}")
+    _healthcheck(found.healthcheck, f"{path}.healthcheck")
+    _retries(found.restart, found.restart_retries, path)
     for kind in ("post_start", "pre_stop"):
         _handler(getattr(found, kind), f"{path}.{kind}")
 
@@ -224,6 +228,31 @@ def _probe(found: spec.Probe | None, path: str) -> None:
         raise InvalidError(f"{path}: period_s and timeout_s must be positive")
     _range(found.successes, 1, 1 << 31, f"{path}.successes")
     _range(found.failures, 1, 1 << 31, f"{path}.failures")
+
+
+def _healthcheck(found: spec.Healthcheck | None, path: str) -> None:
+    if found is None:
+        return
+    kind, rest = found.test[:1], found.test[1:]
+    if kind not in ((), ("NONE",), ("CMD",), ("CMD-SHELL",)):
+        raise InvalidError(f"{path}.test[0]: {found.test[0][:80]!r} is none of CMD, CMD-SHELL, NONE")
+    if (kind == ("NONE",) and rest) or (kind == ("CMD",) and not rest) or (kind == ("CMD-SHELL",) and len(rest) != 1):
+        raise InvalidError(f"{path}.test: {kind[0]} takes {'nothing' if kind == ('NONE',) else 'a program' if kind == ('CMD',) else 'one line'}")
+    for index, word in enumerate(found.test):
+        names.no_nul(word, f"{path}.test[{index}]")
+    for name in ("interval_s", "timeout_s", "start_period_s", "start_interval_s"):
+        number = getattr(found, name)
+        _seconds(number, f"{path}.{name}")
+        if 0 < number < _HEALTH_LEAST_S:
+            raise InvalidError(f"{path}.{name}: {number} is less than a millisecond")
+    _range(found.retries, 0, 1 << 31, f"{path}.retries")
+
+
+def _retries(policy: spec.RestartPolicy | None, number: int, path: str) -> None:
+    where = f"{path}.restart_retries" if path else "restart_retries"
+    _range(number, 0, 1 << 31, where)
+    if number and policy != "on-failure":
+        raise InvalidError(f"{where}: only the policy on-failure has a number of retries")
 
 
 def _handler(found: spec.Handler | None, path: str) -> None:

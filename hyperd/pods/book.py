@@ -53,7 +53,7 @@ class Book:
         """Wants the pod to run, from the beginning: whatever came of it and its containers before is forgotten."""
         self.failure = None
         self.failures.clear()
-        pod = {"desired": "running", "phase": "starting", "restarting": False, "paused": False, "boots": 0}
+        pod = {"desired": "running", "phase": "starting", "restarting": False, "resume": False, "paused": False, "boots": 0}
         pod |= {"started": 0.0, "finished": 0.0, "retry_at": 0.0, "message": ""}
         container = {"desired": "running", "phase": "waiting", "code": -1, "signal": 0, "oom": False, "failures": 0, "restarts": 0}
         container |= {"started": 0.0, "finished": 0.0, "retry_at": 0.0, "message": ""}

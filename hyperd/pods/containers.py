@@ -63,7 +63,7 @@ class Containers:
             restart
             and record.phase != "stopping"
             and record.desired == self._book.pod.desired == "running"
-            and policy.restarts(self._policy(record), end.code)
+            and restarts(self._book, record, end.code)
         )
         pause = policy.pause_s(failures, self._tools.config.restart)
         changed = await self._book.change_container(
@@ -188,14 +188,18 @@ class Containers:
         except TimeoutError:
             _LOG.warning("somebody wanted to attach and did not", extra={"id": container})
 
-    def _policy(self, record: ContainerRecord) -> spec.RestartPolicy:
-        return policy.restart_policy(self._book.pod.spec, self._book.specification(record), record.kind)
-
     def _folder(self, record: ContainerRecord) -> Path:
         return self._tools.folder(record.pod, record.id)
 
     async def _tell(self, action: str, record: ContainerRecord, **attributes: str) -> None:
         await self._tools.bus.publish("container", action, record.id, record.name, pod=self._book.pod.name, **attributes)
+
+
+def restarts(book: Book, record: ContainerRecord, code: int) -> bool:
+    """Whether the policy has a container that ended with ``code`` started again."""
+    pod, container = book.pod.spec, book.specification(record)
+    most = policy.retries(pod, container) if record.kind != "sidecar" else 0
+    return policy.restarts(policy.restart_policy(pod, container, record.kind), code, record.restarts, most)
 
 
 def as_program_error(error: HyperError) -> HyperError:

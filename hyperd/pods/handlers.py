@@ -7,14 +7,16 @@ import math
 import aiohttp
 
 from hyperd import spec
-from hyperd.errors import UnavailableError
+from hyperd.errors import HyperError, UnavailableError
 from hyperd.pods.book import Book
-from hyperd.pods.tools import Tools
+from hyperd.pods.health import Check, Result
+from hyperd.pods.tools import Tools, now
 from hyperd.store import ContainerRecord
 
 _HANDLER_S = 300.0
 _OK_FROM, _OK_TO = 200, 400
 _TEXT_MAX = 300
+_OUTPUT_MAX = 4096
 
 
 class Handlers:
@@ -54,6 +56,17 @@ class Handlers:
         if code:
             text = (out + err).decode(errors="replace").strip()[:_TEXT_MAX]
             raise UnavailableError(f"{arguments[0]} ended with status {code}{': ' if text else ''}{text}")
+
+    async def health(self, record: ContainerRecord, check: Check) -> Result:
+        """Runs a health check once; what cannot be run is a failure too."""
+        started = now()
+        try:
+            code, out, err = await self._tools.runtime.output("exec", record.id, *check.command, timeout_s=check.timeout_s)
+        except HyperError as error:
+            late = now() - started >= check.timeout_s
+            text = f"Health check exceeded timeout ({check.timeout_s:g}s)" if late else error.message
+            return Result(started, now(), -1, text)
+        return Result(started, now(), code, (out + err)[:_OUTPUT_MAX].decode(errors="replace"))
 
     async def http(self, request: spec.HttpGet, timeout_s: float) -> None:
         """A GET; 200 to 399 is success. Certificates are not checked, as Kubernetes does not."""

@@ -3,12 +3,12 @@
 import asyncio
 import math
 from collections.abc import Callable
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hyperd.errors import HyperError, UnavailableError
 from hyperd.pods import policy
 from hyperd.pods.book import Book
-from hyperd.pods.containers import Containers, failure_code
+from hyperd.pods.containers import Containers, failure_code, restarts
 from hyperd.pods.handlers import Handlers
 from hyperd.pods.machine import Machine
 from hyperd.pods.ports import Exit
@@ -112,8 +112,9 @@ class Keeper:
         again = [one for one in self.book.of_kind("main") if self._runs_again(one)]
         if again or (not self.book.of_kind("main") and self.book.pod.spec.restart != "never"):
             early = [one.id for one in self.book.of_kind("init", "sidecar")]
-            waiting = {"phase": "waiting", "retry_at": 0.0}
-            await self.book.change_all({}, {one: waiting for one in [*early, *(record.id for record in again)]})
+            waiting: dict[str, Any] = {"phase": "waiting", "retry_at": 0.0}
+            changes = {one: waiting for one in early} | {one.id: waiting | {"restarts": one.restarts + 1} for one in again}
+            await self.book.change_all({}, changes)
             await self._boot_later("its machine ended")
         else:
             self.book.failure = UnavailableError(f"pod {self.book.pod.name}: its machine ended")
@@ -135,7 +136,7 @@ class Keeper:
         if record.phase == "exited" and not record.retry_at and record.message != "its machine ended":
             return False  # it was done before
         code = record.code if record.phase == "exited" else 137
-        return policy.restarts(policy.restart_policy(self.book.pod.spec, self.book.specification(record), record.kind), code)
+        return restarts(self.book, record, code)
 
     async def _attend_all(self) -> float | None:
         """Looks after every container in its turn; how long until something has to be done."""

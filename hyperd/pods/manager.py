@@ -11,6 +11,7 @@ import msgspec
 from hyperd import spec
 from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError
 from hyperd.manifests.check import check_pod
+from hyperd.pods import policy
 from hyperd.pods.book import Book
 from hyperd.pods.pod import Pod
 from hyperd.pods.ready import ReadyMachines
@@ -48,6 +49,8 @@ class Manager:
         await self._remove_strangers()
         await self.tools.networks.restore([pod.book.pod for pod in self.all() if pod.book.pod.booted])
         for one in self.all():
+            if policy.starts_with_daemon(one.book.pod):
+                await one.book.begin()
             self._launch(one)
         self.ready.start()
 
@@ -85,9 +88,9 @@ class Manager:
         await self.tools.store.close()
 
     async def stop_all(self) -> None:
-        """Stops every pod; their wish to run again is gone with that."""
+        """Stops every pod. The next daemon starts those whose policy is "always" or "unless-stopped"."""
         for pod in self.all():
-            await pod.ask_stop()
+            await pod.ask_stop(resume=True)
         async with asyncio.timeout(_STOP_ALL_S):
             await asyncio.gather(*(pod.rested() for pod in self.all()))
 

@@ -75,13 +75,13 @@ class Pod:
         await self.book.begin()
         self.wake()
 
-    async def ask_stop(self, grace_s: float | None = None) -> None:
-        """Wants the pod to stop: ``grace_s`` for its containers to end by themselves, None as it says itself."""
+    async def ask_stop(self, grace_s: float | None = None, *, resume: bool = False) -> None:
+        """Wants the pod to stop: ``grace_s`` for its containers to end by themselves, None as it says itself. ``resume``: until the next daemon starts."""
         pod = self.book.pod
         if pod.desired == "removed" or pod.phase in policy.AT_REST:
             return
         self._keeper.grace_s = grace_s
-        await self.book.change(desired="stopped", restarting=False)
+        await self.book.change(desired="stopped", restarting=False, resume=resume)
         self.interrupt()
 
     async def ask_restart(self, grace_s: float | None = None) -> None:
@@ -143,7 +143,7 @@ class Pod:
             self._keeper.graces[record.id] = grace_s
         changes: dict[str, Any] = {"desired": desired}
         if desired == "running" and record.phase not in policy.ALIVE:
-            changes |= {"phase": "waiting", "failures": 0, "retry_at": 0.0, "message": "", "code": -1}
+            changes |= {"phase": "waiting", "failures": 0, "restarts": 0, "retry_at": 0.0, "message": "", "code": -1}
             self.book.failures.pop(record.id, None)
         await self.book.change_container(record.id, **changes)
         self.wake()

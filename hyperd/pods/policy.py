@@ -9,6 +9,7 @@ from hyperd.store import ContainerRecord, PodRecord
 # Phases of a pod in which nothing of it runs, and of a container in which something may.
 AT_REST = ("created", "stopped", "succeeded", "failed")
 ALIVE = ("creating", "starting", "running", "stopping")
+_LASTING = ("always", "unless-stopped")
 
 
 def restart_policy(pod: spec.Pod, container: spec.Container, kind: str) -> spec.RestartPolicy:
@@ -16,12 +17,28 @@ def restart_policy(pod: spec.Pod, container: spec.Container, kind: str) -> spec.
     if kind == "sidecar":
         return "always"
     policy = container.restart or pod.restart
-    return "on-failure" if kind == "init" and policy == "always" else policy
+    return "on-failure" if kind == "init" and policy in _LASTING else policy
 
 
-def restarts(policy: spec.RestartPolicy, code: int) -> bool:
-    """Whether a container that ended with ``code`` is started again."""
-    return policy == "always" or (policy == "on-failure" and code != 0)
+def retries(pod: spec.Pod, container: spec.Container) -> int:
+    """How often "on-failure" starts it again; 0: always. The number goes with the policy, of the container or of the pod."""
+    return container.restart_retries if container.restart else pod.restart_retries
+
+
+def restarts(policy: spec.RestartPolicy, code: int, done: int = 0, most: int = 0) -> bool:
+    """Whether a container that ended with ``code``, and was started again ``done`` times since its user started it, is so once more.
+
+    :param most: how often; 0: always
+    """
+    return policy in _LASTING or (policy == "on-failure" and code != 0 and not 0 < most <= done)
+
+
+def starts_with_daemon(pod: PodRecord) -> bool:
+    """Whether a pod that was stopped is to run again, as the daemon starts: Docker's difference between "always" and "unless-stopped"."""
+    if pod.phase != "stopped" or pod.desired != "stopped" or pod.auto_remove:
+        return False
+    policies = [one.restart or pod.spec.restart for one in pod.spec.containers] or [pod.spec.restart]
+    return "always" in policies or (pod.resume and "unless-stopped" in policies)
 
 
 def pause_s(failures: int, settings: Restart) -> float:

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 
 from hyperd import spec
 from hyperd.networks import Attachment
+from hyperd.pods.health import Check
 from hyperd.store import ContainerRecord, ExecRecord, PodRecord
 
 
@@ -143,6 +144,9 @@ class Preparer(Protocol):
 
     async def stop_signal(self, record: ContainerRecord, container: spec.Container) -> int:
         """The number of the signal that asks it to end: the specification's, the image's, or SIGTERM."""
+
+    async def health_check(self, record: ContainerRecord, wanted: spec.Healthcheck) -> Check | None:
+        """What is to be run to see whether a container is well: what is asked for, and for the rest what its image says. None: nothing."""
 
     async def process(self, pod: PodRecord, record: ContainerRecord, container: spec.Container, wanted: ExecRecord) -> Path:
         """The file that says what ``runv exec`` is to run.

@@ -14,6 +14,7 @@ from hyperd import bundle, spec
 from hyperd.config import Config
 from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError, UnavailableError
 from hyperd.images import Image, Images
+from hyperd.pods.health import Check, check_of
 from hyperd.pods.ports import Networks, Prepared, Runtime
 from hyperd.store import ContainerRecord, ExecRecord, PodRecord
 from hyperd.volumes import Volumes
@@ -182,6 +183,14 @@ class BundlePreparer:
             return signal.Signals[bundle.stop_signal(container, _view(self._images.find(record.image)))].value
         except (HyperError, KeyError):
             return signal.SIGTERM
+
+    async def health_check(self, record: ContainerRecord, wanted: spec.Healthcheck) -> Check | None:
+        """What is asked for, and for the rest what the image says."""
+        try:
+            config = (await asyncio.to_thread(self._images.find, record.image)).config
+        except HyperError:  # somebody has removed it by force
+            return check_of(wanted, None)
+        return check_of(wanted, config.healthcheck, config.shell)
 
     async def process(self, pod: PodRecord, record: ContainerRecord, container: spec.Container, wanted: ExecRecord) -> Path:
         """The file that says what ``runv exec`` is to run.

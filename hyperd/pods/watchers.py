@@ -33,7 +33,7 @@ class Watchers:
         """Watches over a running container, and asks how it is."""
         if record.id not in self.probes or record.id not in self._tasks:
             container = self._book.specification(record)
-            probes = Probes(self._tools, self._handlers, record, container, self._book.pod.name, self._wake)
+            probes = Probes(self._tools, self._handlers, record, container, self._book.pod.name, self._wake, lambda: self._book.pod.paused)
             self.probes[record.id] = probes
             self.watch(record.id, self._watch_one(record, probes))
         return self.probes[record.id]

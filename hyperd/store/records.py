@@ -21,7 +21,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class PodRecord(Record, frozen=True, kw_only=True):
     """Times are seconds since the epoch, 0 for never. ``boots`` counts machines that ended unasked; ``retry_at`` is when the next may start.
 
-    ``paused``: the user's wish. ``restarting``: it is stopped to be started again. ``auto_remove``: remove it when it has finished. ``namespace``: the path of its network namespace.
+    ``paused``: the user's wish. ``resume``: it was not the user who stopped it, but the end of the daemon. ``restarting``: it is stopped to be started again. ``auto_remove``: remove it when it has finished. ``namespace``: the path of its network namespace.
     """
 
     id: str
@@ -38,6 +38,7 @@ class PodRecord(Record, frozen=True, kw_only=True):
     paused: bool = False
     restarting: bool = False
     auto_remove: bool = False
+    resume: bool = False
     message: str = ""
     namespace: str = ""
     addresses: dict[str, tuple[str, ...]] = {}

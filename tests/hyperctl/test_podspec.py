@@ -38,7 +38,8 @@ def container(*argv: str) -> dict[str, Any]:
         ["--publish", "80:80", "--publish", "udp:53:53", "--network", "a", "--network", "b", "--ip", "10.0.0.9", "--mac", "02:00:00:00:00:01", "x"],
         ["--dns", "1.1.1.1", "--dns-search", "a", "--dns-option", "ndots:2", "--add-host", "a:1.2.3.4", "--hostname", "h", "x"],
         ["--cap-add", "CAP_NET_ADMIN", "--cap-drop", "all", "--privileged", "--security-opt", "no-new-privileges", "--read-only", "x"],
-        ["--security-opt", "seccomp=unconfined", "--sysctl", "net.ipv4.ip_forward=1", "--ulimit", "nofile=10:20", "--restart", "onFailure", "x"],
+        ["--security-opt", "seccomp=unconfined", "--sysctl", "net.ipv4.ip_forward=1", "--ulimit", "nofile=10:20", "--restart", "on-failure:3", "x"],
+        ["--health-cmd", "test -e /ok", "--health-interval", "1s", "--health-timeout", "500ms", "--health-retries", "2", "--health-start-period", "1m", "x"],
         ["-v", "/etc:/e:ro", "-v", "data:/d", "-v", "/a", "--tmpfs", "/t:size=1m", "--storage-size", "1g", "--pull", "never", "x"],
         ["--log-driver", "cri", "--log-opt", "max-size=1m", "--log-opt", "max-file=2", "--stop-signal", "int", "--stop-timeout", "1m", "x"],
         ["--network", "none", "--label", "a=b", "--label", "c", "--entrypoint", "/bin/sh -c", "x", "ls"],
@@ -73,7 +74,8 @@ def test_stdin() -> None:
 
 
 def test_entrypoint() -> None:
-    assert container("--entrypoint", "a 'b c'", "x", "d") | {"name": "", "image": ""} == {"name": "", "image": "", "command": ["a", "b c"], "args": ["d"]}
+    found = container("--entrypoint", "a 'b c'", "x", "d")
+    assert (found["command"], found["args"]) == (["a", "b c"], ["d"])
     assert container("--entrypoint", "", "x", "d", "e")["command"] == ["d", "e"]
     with pytest.raises(CtlError, match="empty entrypoint"):
         made("--entrypoint", "", "x")
@@ -145,7 +147,10 @@ def test_volumes(tmp_path: Path) -> None:
         ["--ulimit", "nofile=x"],
         ["--sysctl", "a"],
         ["--restart", "sometimes"],
-        ["--restart", "on-failure:3"],
+        ["--restart", "on-failure:x"],
+        ["--restart", "always:3"],
+        ["--no-healthcheck", "--health-cmd", "true"],
+        ["--health-interval", "soon"],
         ["--memory", "lots"],
         ["--log-opt", "max-size=many"],
         ["--log-opt", "colour=red"],
@@ -159,3 +164,17 @@ def test_volumes(tmp_path: Path) -> None:
 def test_what_is_not_understood_is_refused(argv: list[str]) -> None:
     with pytest.raises(CtlError):
         made(*argv, "x")
+
+
+def test_restart_policies_have_the_names_of_docker() -> None:
+    assert made("x").get("restart") is None
+    assert [made("--restart", name, "x")["restart"] for name in ("no", "always", "unless-stopped")] == ["never", "always", "unless-stopped"]
+    assert {name: made("--restart", "on-failure:3", "x")[name] for name in ("restart", "restart_retries")} == {"restart": "on-failure", "restart_retries": 3}
+    assert "restart_retries" not in made("--restart", "on-failure:0", "x")
+
+
+def test_health_checks() -> None:
+    assert container("x")["healthcheck"] == {}, "what the image says"
+    assert container("--no-healthcheck", "x")["healthcheck"] == {"test": ["NONE"]}
+    flags = ["--health-cmd", "test -e /ok", "--health-interval", "1m30s", "--health-timeout", "500ms", "--health-retries", "2"]
+    assert container(*flags, "x")["healthcheck"] == {"test": ["CMD-SHELL", "test -e /ok"], "interval_s": 90, "timeout_s": 0.5, "retries": 2}

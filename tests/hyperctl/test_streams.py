@@ -55,7 +55,7 @@ def test_run(cli: Cli, box: Fake) -> None:
     lines = [f"{a.method} {a.path}" for a in box.asked]
     assert lines[:3] == ["GET /images/busybox", "POST /pods", f"STREAM {BOX}/attach"] and lines[-1] == f"DELETE /pods/{POD_ID}"
     assert box.asked[1].query == {"rm": "1"}
-    assert box.asked[1].body == {"spec": {"name": "box", "containers": [{"name": "busybox", "image": "busybox", "args": ["echo", "helloworld"]}]}}
+    assert box.asked[1].body == {"spec": {"name": "box", "containers": [{"name": "busybox", "image": "busybox", "args": ["echo", "helloworld"], "healthcheck": {}}]}}
     assert box.asked[2].query == {"stdout": "1", "stderr": "1"}
 
 

@@ -13,8 +13,10 @@ import msgspec
 from hyperd import spec
 from hyperd.config import Config, Restart
 from hyperd.errors import HyperError, MissingError, UnavailableError
+from hyperd.images.documents import Healthcheck
 from hyperd.networks import Attachment
 from hyperd.pods.bus import Bus
+from hyperd.pods.health import Check, check_of
 from hyperd.pods.manager import Manager
 from hyperd.pods.ports import Exit, Prepared, Streams
 from hyperd.pods.tools import Tools
@@ -41,6 +43,7 @@ class World:
         self.names: dict[str, str] = {}
         self.exec_codes: dict[tuple[str, ...], int] = {}
         self.hold: dict[str, asyncio.Event] = {}
+        self.health: dict[str, Healthcheck] = {}
         self.ended: dict[str, asyncio.Event] = {}
 
     async def call(self, *words: str) -> None:
@@ -227,6 +230,9 @@ class Preparer:
 
     async def stop_signal(self, record: ContainerRecord, container: spec.Container) -> int:
         return 15
+
+    async def health_check(self, record: ContainerRecord, wanted: spec.Healthcheck) -> Check | None:
+        return check_of(wanted, self.world.health.get(record.name))
 
     async def process(self, pod: PodRecord, record: ContainerRecord, container: spec.Container, wanted: ExecRecord) -> Path:
         return self.world.folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -97,6 +98,66 @@ def test_restart_policies(tmp_path: Path, policy: str, codes: list[int], starts:
             end = "running" if policy == "always" else "succeeded" if codes[-1] == 0 else "failed"
             await pod.book.until(lambda: record(pod).restarts == starts - 1 and pod.book.pod.phase == end)
             assert world.named("start").count("start a") == starts
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize("owner", ["pod", "container"])
+def test_retries_are_counted_until_the_user_starts_it_again(tmp_path: Path, owner: str) -> None:
+    policy: dict[str, Any] = {"restart": "on-failure", "restart_retries": 2}
+    wanted = pod_of(container(), **policy) if owner == "pod" else pod_of(container(**policy))
+
+    async def work(world: World) -> None:
+        world.ends["a"] = [1, 2, 3]
+        async with daemon(world) as manager:
+            pod = await started(manager, wanted)
+            await until_phase(pod, "failed", "succeeded")
+            assert (record(pod).code, record(pod).restarts) == (3, 2)
+            world.ends["a"] = [4, 0]
+            await pod.ask_start()
+            await pod.book.until(lambda: pod.book.pod.phase == "succeeded")
+            assert (record(pod).code, record(pod).restarts) == (0, 1)
+
+    run(tmp_path, work)
+
+
+def test_a_lost_machine_counts_as_a_retry(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        async with daemon(world) as manager:
+            pod = await started(manager, pod_of(container(), restart="on-failure", restart_retries=1))
+            world.kill_machine(pod.book.pod.id)
+            await pod.book.until(lambda: record(pod).phase == "running" and record(pod).restarts == 1)
+            world.kill_machine(pod.book.pod.id)
+            await until_phase(pod, "failed")
+            assert world.named("start").count("start a") == 2
+
+    run(tmp_path, work)
+
+
+@pytest.mark.parametrize(("policy", "by_user", "with_daemon"), [
+    ("always", "running", "running"),
+    ("unless-stopped", "stopped", "running"),
+    ("on-failure", "stopped", "stopped"),
+    ("never", "stopped", "stopped"),
+])  # fmt: skip
+def test_what_was_stopped_and_the_next_daemon(tmp_path: Path, policy: str, by_user: str, with_daemon: str) -> None:
+    """``by_user``, ``with_daemon``: what the next daemon makes of a pod that its user has stopped, or ``hyperd --stop-pods``."""
+
+    async def work(world: World) -> None:
+        async with daemon(world) as manager:
+            pod = await started(manager, pod_of(container(), restart=policy))
+            created = await manager.create(pod_of(container(), restart=policy, name="created"))
+            await pod.ask_stop(0.0)
+            await pod.rested()
+        async with daemon(world) as manager:
+            await manager.find("p").book.until(lambda: manager.find("p").book.pod.phase == by_user)
+            assert manager.find("created").book.pod.phase == created.book.pod.phase == "created"
+            await manager.find("p").ask_start()
+            await manager.find("p").started()
+            await manager.stop_all()
+        async with daemon(world) as manager:
+            await manager.find("p").book.until(lambda: manager.find("p").book.pod.phase == with_daemon)
+            assert manager.find("p").book.pod.desired == with_daemon
 
     run(tmp_path, work)
 

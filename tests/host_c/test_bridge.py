@@ -1,4 +1,4 @@
-"""runv-bridge and with it guest/mux.c, spoken to from both sides."""
+"""runv-bridge and with it guest/wire/mux.c, spoken to from both sides."""
 
 import hashlib
 import os

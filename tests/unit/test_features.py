@@ -21,21 +21,21 @@ def test_every_hook_is_read() -> None:
 
 def test_words_that_the_guest_knows() -> None:
     """The tables are in C; a word of the document that is not there would be handed to a file system as its own option."""
-    mounts = (GUEST / "mount_options.c").read_text()
+    mounts = (GUEST / "init/storage/mount_options.c").read_text()
     for word in features()["mountOptions"]:
         known = f'"{word}"' in mounts or (word[0] == "r" and f'"{word[1:]}"' in mounts)
         assert known, word
     linux: dict[str, Any] = features()["linux"]
     for name in linux["capabilities"]:
-        assert f'"{name}"' in (GUEST / "caps.c").read_text()
+        assert f'"{name}"' in (GUEST / "init/process/caps.c").read_text()
     for kind in ("actions", "operators", "supportedFlags"):
         for word in linux["seccomp"][kind]:
-            assert f'"{word}"' in (GUEST / "seccomp.c").read_text()
+            assert f'"{word}"' in (GUEST / "init/process/seccomp.c").read_text()
 
 
 def test_all_that_the_guest_knows_is_told() -> None:
     """And the other way around."""
-    count = (GUEST / "caps.c").read_text().count('"CAP_')
+    count = (GUEST / "init/process/caps.c").read_text().count('"CAP_')
     assert len(features()["linux"]["capabilities"]) == count
 
 

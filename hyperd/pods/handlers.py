@@ -8,6 +8,7 @@ import aiohttp
 
 from hyperd import spec
 from hyperd.errors import HyperError, UnavailableError
+from hyperd.pods import grpc_health
 from hyperd.pods.book import Book
 from hyperd.pods.health import Check, Result
 from hyperd.pods.tools import Tools, now
@@ -47,8 +48,10 @@ class Handlers:
             await self.command(record, probe.command, probe.timeout_s)
         elif probe.http is not None:
             await self.http(probe.http, probe.timeout_s)
-        elif probe.tcp_port or probe.grpc_port:
-            await self.connect(probe.tcp_host, probe.tcp_port or probe.grpc_port, probe.timeout_s)
+        elif probe.tcp_port:
+            await self.connect(probe.tcp_host, probe.tcp_port, probe.timeout_s)
+        elif probe.grpc_port:
+            await grpc_health.check(self._host(""), probe.grpc_port, probe.grpc_service, probe.timeout_s)
 
     async def command(self, record: ContainerRecord, arguments: tuple[str, ...], timeout_s: float) -> None:
         """Runs a command in the container; 0 is success."""

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import os
 import secrets
+import select
 import socket
 import subprocess
 import time
@@ -37,6 +38,17 @@ def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEA
         if time.monotonic() > end:
             raise TimeoutError(f"waited {deadline_s:g} s for {what}")
         time.sleep(0.005)
+
+
+def resynchronise(link: socket.socket) -> None:
+    """Zeros end whatever frame the guest is in the midst of reading, and are no frame: it says HELLO, and waits for one."""
+    link.sendall(bytes(32768 + 12))
+    hello = b"\x01\0\0\0runv\0\0\0\x01"
+    seen = b""
+    while not seen.endswith(hello):
+        ready, _, _ = select.select([link], [], [], DEADLINE_S)
+        assert ready, "no HELLO came"
+        seen = seen[-len(hello) :] + link.recv(65536)
 
 
 def cgroup2_mount() -> Path:
@@ -147,6 +159,7 @@ class Guest:
     pid: int = 0
     _unshare: subprocess.Popen[bytes] | None = None
     _bridge: subprocess.Popen[bytes] | None = None
+    _link: socket.socket | None = None
     _control: Control | None = None
     _ended: bool = False
 
@@ -180,10 +193,23 @@ class Guest:
         self._cgroup = cgroup2_mount() / f"runv-test-{os.getpid()}-{next(_numbers)}"
         self._cgroup.mkdir()
         ours, theirs = socket.socketpair()
-        with ours, theirs:
+        self._link = ours
+        with theirs:
             self._start_init(theirs)
-            self._start_bridge(ours)
+            self._start_bridge()
         return self
+
+    def lose_host(self) -> None:
+        """All connections are lost, and another host comes, as after the restore of a machine that was saved in the midst of a frame."""
+        assert self._bridge is not None and self._link is not None
+        self._bridge.kill()
+        self._bridge.wait()
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        self.socket_path.unlink()
+        resynchronise(self._link)
+        self._start_bridge()
 
     def _start_init(self, link: socket.socket) -> None:
         def enter_cgroup() -> None:
@@ -221,7 +247,9 @@ class Guest:
         wait_until(lambda: bool(children.read_text().split()), "the start of init")
         self.pid = int(children.read_text().split()[0])
 
-    def _start_bridge(self, link: socket.socket) -> None:
+    def _start_bridge(self) -> None:
+        assert self._link is not None
+        link = self._link
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             listener.bind(str(self.socket_path))
             listener.listen(128)
@@ -236,6 +264,8 @@ class Guest:
         expected = self._ended or self.alive
         if self._control is not None:
             self._control.close()
+        if self._link is not None:
+            self._link.close()
         for process in (self._unshare, self._bridge):
             if process is not None:
                 process.kill()

@@ -305,7 +305,7 @@ def test_mutated_requests(guest: Guest) -> None:
         **{"container": "c", "process": "init", "signal": 0, "rows": 1, "columns": 1, "all": False, "owner": False},
         **{"spec": oci_spec("true")["process"], "cgroup": ""},
     }
-    ops = ["exec", "start", "signal", "resize", "processes", "state", "wait", "sandbox", "setup", "interfaces", "unplug", "nonesuch"]
+    ops = ["exec", "start", "signal", "resize", "processes", "state", "wait", "sandbox", "setup", "interfaces", "unplug", "park", "unpark", "nonesuch"]
     with guest.running("sleep", "100"):
         other = guest.connect()
         for _ in range(500):

@@ -268,6 +268,8 @@ static const struct {
 	{ "stats", container_stats },
 	{ "delete", container_delete },
 	{ "sandbox", op_sandbox },
+	{ "park", agent_park },
+	{ "unpark", agent_unpark },
 	{ "shutdown", op_shutdown },
 };
 

@@ -14,6 +14,7 @@
 #include "error.h"
 #include "jsonget.h"
 #include "loop.h"
+#include "park.h"
 
 enum {
 	PROTOCOL_VERSION = 1,
@@ -71,6 +72,8 @@ struct agent {
 
 	/* outward.c */
 	struct relay *relays;
+
+	struct park park;
 
 	/* power.c */
 	struct timer power_timer;

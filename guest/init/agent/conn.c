@@ -86,6 +86,17 @@ static void conn_close(struct conn *conn)
 	conn_close_fd(fd);
 }
 
+void conns_close_others(struct agent *agent, const struct conn *conn)
+{
+	struct conn *next;
+
+	for (struct conn *other = agent->conns; other; other = next) {
+		next = other->next;
+		if (other != conn)
+			conn_close(other);
+	}
+}
+
 static uint32_t conn_events(const struct conn *conn)
 {
 	uint32_t events = 0;
@@ -194,6 +205,11 @@ static bool secret_equal(const char *a, const char *b)
 	return difference == 0;
 }
 
+bool secret_valid(const char *secret)
+{
+	return strlen(secret) == SECRET_LEN && strspn(secret, "0123456789abcdef") == SECRET_LEN;
+}
+
 static int check_secret(struct agent *agent, const struct node *first, bool may_claim, bool *claims, struct error *error)
 {
 	const char *secret = NULL;
@@ -201,7 +217,7 @@ static int check_secret(struct agent *agent, const struct node *first, bool may_
 	*claims = false;
 	if (get_str(first, "secret", &secret, error) < 0)
 		return -1;
-	if (strlen(secret) != SECRET_LEN || strspn(secret, "0123456789abcdef") != SECRET_LEN)
+	if (!secret_valid(secret))
 		return node_fail(first, "secret", error, "must be 64 hexadecimal digits");
 	if (!agent->claimed && may_claim) {
 		*claims = true;

@@ -22,6 +22,12 @@ void conn_accept(struct agent *agent, int fd, unsigned int port);
 void reply_ok(struct reply *reply, json_t *result);
 void reply_error(struct reply *reply, const struct error *error);
 
+/* Whether it can be a secret: 64 hexadecimal digits, in lower case */
+bool secret_valid(const char *secret);
+
+/* Ends every connection but this one; may be NULL. */
+void conns_close_others(struct agent *agent, const struct conn *conn);
+
 /* Closes a connected socket such that what was sent before still arrives. Consumes fd. */
 void conn_close_fd(int fd);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -108,18 +109,19 @@ static int update_watches(struct stream *stream)
 {
 	struct loop *loop = &agent_of(stream)->loop;
 	uint32_t local = 0, remote = 0;
+	bool parked = agent_of(stream)->park.parked, keep = stream->to_remote && !parked;
 
 	if (stream->to_local) {
 		local |= queue_len(&stream->in) > 0 ? EPOLLOUT : 0;
-		remote |= !stream->remote_eof && queue_room(&stream->in) > 0 ? EPOLLIN : 0;
+		remote |= !parked && !stream->remote_eof && queue_room(&stream->in) > 0 ? EPOLLIN : 0;
 	}
 	if (stream->to_remote) {
-		local |= !stream->local_eof && queue_room(&stream->out) > 0 ? EPOLLIN : 0;
+		local |= !parked && stream->remote_fd >= 0 && !stream->local_eof && queue_room(&stream->out) > 0 ? EPOLLIN : 0;
 		remote |= queue_len(&stream->out) > 0 ? EPOLLOUT : 0;
 	}
 	if (watch_set(loop, &stream->local, stream->local_fd, local, false, local_event) < 0)
 		return -1;
-	return watch_set(loop, &stream->remote, stream->remote_fd, remote, stream->to_remote, remote_event);
+	return watch_set(loop, &stream->remote, stream->remote_fd, remote, keep, remote_event);
 }
 
 static bool would_block(void)
@@ -196,6 +198,8 @@ static bool complete(struct stream *stream)
 	bool in_done = stream->remote_eof && queue_len(&stream->in) == 0;
 	bool out_done = stream->local_eof && queue_len(&stream->out) == 0;
 
+	if (stream->remote_fd < 0)
+		return false;
 	if (!stream->to_remote)
 		return in_done;
 	if (!stream->tty || stream->ended)
@@ -223,7 +227,7 @@ static void local_event(struct loop *loop, struct watch *watch, uint32_t events)
 	bool broken = false;
 
 	(void)loop;
-	if (stream->to_remote && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
+	if (stream->to_remote && stream->remote_fd >= 0 && (events & (EPOLLIN | EPOLLHUP | EPOLLERR))) {
 		read_local(stream);
 		broken = write_remote(stream) < 0;
 	}
@@ -254,6 +258,43 @@ static void remote_event(struct loop *loop, struct watch *watch, uint32_t events
 	settle(stream, broken);
 }
 
+void stream_watch(struct stream *stream)
+{
+	if (stream->process && stream->remote_fd >= 0 && update_watches(stream) < 0)
+		stream_close(stream);
+}
+
+bool stream_quiet(const struct stream *stream)
+{
+	int unsent = 0;
+
+	if (!stream_busy(stream))
+		return true;
+	/* In a socket to the multiplexer; vsock keeps the order by itself, and does not know the question. */
+	if (ioctl(stream->remote_fd, SIOCOUTQ, &unsent) < 0)
+		unsent = 0;
+	return queue_len(&stream->out) == 0 && unsent == 0;
+}
+
+void stream_detach(struct stream *stream)
+{
+	if (!stream->process)
+		return;
+	loop_del(&agent_of(stream)->loop, &stream->remote);
+	if (stream->remote_fd >= 0)
+		conn_close_fd(stream->remote_fd);
+	stream->remote_fd = -1;
+	stream->connected = stream->remote_eof = stream->remote_shut = stream->ended = false;
+	stream->left = 0;
+	/* What has arrived of the input is the process's; there must be room for what comes with the next host's first frame. */
+	if (stream->local_fd < 0 || queue_len(&stream->in) > STREAM_BUFFER - FIRST_FRAME_MAX)
+		stream->in.start = stream->in.end = 0;
+	if (queue_len(&stream->in) == 0)
+		free_queues(stream);
+	else if (update_watches(stream) < 0)
+		close_local(stream);
+}
+
 struct stream *stream_find(struct agent *agent, const char *container, const char *process, const char *name, struct error *error)
 {
 	struct process *found = process_find(agent, container, process, error);
@@ -269,8 +310,10 @@ struct stream *stream_find(struct agent *agent, const char *container, const cha
 			error_set(error, KIND_EXISTS, "%s of process \"%s\" is already connected", name, process);
 			return NULL;
 		}
-		stream->in.data = malloc(STREAM_BUFFER);
-		stream->out.data = malloc(STREAM_BUFFER);
+		if (!stream->in.data)
+			stream->in.data = malloc(STREAM_BUFFER);
+		if (!stream->out.data)
+			stream->out.data = malloc(STREAM_BUFFER);
 		if (stream->in.data && stream->out.data)
 			return stream;
 		free_queues(stream);
@@ -287,14 +330,17 @@ void stream_connect(struct stream *stream, int fd, const uint8_t *data, size_t l
 
 	stream->connected = true;
 	stream->remote_fd = fd;
-	if (len > STREAM_BUFFER)
-		len = STREAM_BUFFER;
 	if (stream->to_local) {
-		memcpy(stream->in.data, data, len);
-		stream->in.end = len;
+		size_t room = queue_room(&stream->in);
+
+		len = len < room ? len : room;
+		memcpy(stream->in.data + stream->in.end, data, len);
+		stream->in.end += len;
 	}
 	if (ended)
 		stream_end(stream);
+	else if (stream->local_fd < 0)
+		stream_close(stream); /* closed for an earlier host */
 	else
 		settle(stream, false);
 }

@@ -24,7 +24,7 @@ struct stream {
 	int local_fd, remote_fd; /* -1: not there (yet, or any more) */
 	struct watch local, remote;
 	struct queue in, out; /* remote -> local, local -> remote */
-	bool connected;       /* now or once */
+	bool connected;       /* now or once, by this host */
 	bool remote_eof, local_eof, remote_shut;
 	bool ended; /* the process is gone: no more than left bytes are still to be delivered */
 	size_t left;
@@ -44,6 +44,13 @@ void stream_end(struct stream *stream);
 
 /* Output is still on its way to the host. */
 bool stream_busy(const struct stream *stream);
+
+/* Watches for what can be done next. */
+void stream_watch(struct stream *stream);
+/* All that was read of the output has left the machine. */
+bool stream_quiet(const struct stream *stream);
+/* Lets go of the host's end, so that it can be connected anew. */
+void stream_detach(struct stream *stream);
 
 /* Drops everything. */
 void stream_close(struct stream *stream);

@@ -70,7 +70,7 @@ int cgroup_create(const char *id, struct error *error)
 	char path[sizeof(CGROUP_PARENT) + 160];
 	int fd;
 
-	snprintf(path, sizeof(path), CGROUP_PARENT "/%.128s", id);
+	snprintf(path, sizeof(path), CGROUP_PARENT "/%s", id);
 	if (mkdir(path, 0755) < 0)
 		return error_sys(error, errno, "cannot create cgroup %s", path);
 	fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -110,7 +110,7 @@ int cgroup_open_below(int cgroup_fd, const char *path, struct error *error)
 static void path_below(const char *id, pid_t pid, char *path, size_t size)
 {
 	char file[64], text[4096], prefix[160];
-	int n = snprintf(prefix, sizeof(prefix), "0::/runv/%.128s/", id);
+	int n = snprintf(prefix, sizeof(prefix), "0::/runv/%s/", id);
 
 	path[0] = '\0';
 	snprintf(file, sizeof(file), "/proc/%d/cgroup", (int)pid);

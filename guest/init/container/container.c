@@ -168,7 +168,7 @@ void container_progress(struct container *container)
 		container->grace_until = now_ms() + GRACE_MS;
 	if (processes_busy(container) && now_ms() < container->grace_until)
 		return;
-	result = container->cgroup_fd >= 0 ? cgroup_remove(container->id) : 0;
+	result = container->cgroup_fd >= 0 ? cgroup_remove(container->group) : 0;
 	if (result == 0)
 		container_free(container);
 }
@@ -190,6 +190,37 @@ void container_take_down(struct container *container)
 	loop_arm(loop, &container->timer, 1, progress_timer);
 }
 
+static bool group_taken(const struct agent *agent, const char *group)
+{
+	const struct container *container = agent->containers;
+
+	while (container && strcmp(container->group, group) != 0)
+		container = container->next;
+	return container != NULL;
+}
+
+/* A container that was renamed keeps its cgroup, whose name cannot be changed. No id has the sign. */
+static void name_group(const struct agent *agent, struct container *container)
+{
+	strcpy(container->group, container->id);
+	for (unsigned int i = 1; group_taken(agent, container->group); i++)
+		snprintf(container->group, sizeof(container->group), "%.128s~%u", container->id, i);
+}
+
+int container_rename(struct agent *agent, const char *from, const char *to, struct error *error)
+{
+	struct container *container = container_find(agent, from, error);
+
+	if (!container)
+		return -1;
+	if (!id_valid(to))
+		return error_set(error, KIND_INVALID, "\"%.*s\" is not a valid id", ID_MAX, to);
+	if (strcmp(from, to) != 0 && lookup(agent, to))
+		return error_set(error, KIND_EXISTS, "container \"%s\" exists already", to);
+	strcpy(container->id, to);
+	return 0;
+}
+
 static struct container *container_new(struct agent *agent, const char *id, const struct node *oci)
 {
 	struct container *container = calloc(1, sizeof(*container));
@@ -197,6 +228,7 @@ static struct container *container_new(struct agent *agent, const char *id, cons
 	if (!container)
 		return NULL;
 	strcpy(container->id, id);
+	name_group(agent, container);
 	container->agent = agent;
 	container->oci = json_incref((json_t *)(uintptr_t)oci->json);
 	container->cgroup_fd = container->cgroup_events_fd = -1;
@@ -213,7 +245,7 @@ static int make_cgroup(struct container *container, const struct node *linux_nod
 {
 	struct node resources;
 
-	container->cgroup_fd = cgroup_create(container->id, error);
+	container->cgroup_fd = cgroup_create(container->group, error);
 	if (container->cgroup_fd < 0 || opt_object(linux_node, "resources", &resources, error) < 0)
 		return -1;
 	return cgroup_apply_limits(container->cgroup_fd, &resources, error);
@@ -319,7 +351,7 @@ static int start_exec(struct container *container, const char *id, const struct 
 	if (archive.kind == ARCHIVE_DIFF && (spawn.upper_fd = archive_open_upper(&oci, error)) < 0)
 		return -1;
 	spawn.cgroup_fd = *below ? cgroup_open_below(container->cgroup_fd, below, error) :
-				   cgroup_open_for_exec(container->cgroup_fd, container->id, init->pid, error);
+				   cgroup_open_for_exec(container->cgroup_fd, container->group, init->pid, error);
 	if (spawn.cgroup_fd >= 0 && plan_entry(container, init->pid, &spawn, error) == 0)
 		result = process_spawn(container, id, &spec, &spawn, reply, error);
 	for (size_t i = 0; i < spawn.join_count; i++)

@@ -14,6 +14,7 @@ struct container {
 	struct container *next;
 	struct agent *agent;
 	char id[ID_MAX + 1];
+	char group[ID_MAX + 12]; /* its cgroup: the id it was made with, or one that nobody has */
 	json_t *oci;
 	unsigned int namespaces; /* CLONE_NEW*: those it does not share with PID 1 */
 	int cgroup_fd;           /* the directory */
@@ -35,6 +36,8 @@ struct container {
 
 struct container *container_find(struct agent *agent, const char *id, struct error *error);
 struct process *container_init(const struct container *container);
+
+int container_rename(struct agent *agent, const char *from, const char *to, struct error *error);
 
 /* The operations of docs/agent-protocol.md that concern whole containers */
 op_fn container_create, container_exec, container_delete;

@@ -135,17 +135,51 @@ void process_ended(struct process *process, int status)
 		process_stream_done(process);
 }
 
-void process_conn_gone(struct process *process, const struct conn *conn)
+/* Its owner has gone. The process may be gone afterwards. */
+static void lose(struct process *process)
 {
-	if (process->owner != conn)
-		return;
-	process->owner = NULL;
 	if (process->state != PROCESS_EXITED && process_is_init(process))
 		container_kill(process->container);
 	else if (process->state != PROCESS_EXITED)
 		process_kill(process);
 	else if (!process_is_init(process))
 		process_forget(process);
+}
+
+void process_conn_gone(struct process *process, const struct conn *conn)
+{
+	if (process->owner != conn)
+		return;
+	process->owner = NULL;
+	if (process->container->agent->park.parked)
+		process->lost = true;
+	else
+		lose(process);
+}
+
+void processes_lost(struct agent *agent)
+{
+	for (struct container *c = agent->containers; c; c = c->next) {
+		struct process *next;
+
+		for (struct process *p = c->processes; p; p = next) {
+			next = p->next;
+			if (p->lost) {
+				p->lost = false;
+				lose(p);
+			}
+		}
+	}
+}
+
+void processes_disown(struct agent *agent)
+{
+	for (struct container *c = agent->containers; c; c = c->next) {
+		for (struct process *p = c->processes; p; p = p->next) {
+			p->owner = NULL;
+			p->owned = p->lost = !process_is_init(p);
+		}
+	}
 }
 
 int process_start(struct process *process, struct reply *reply, struct error *error)

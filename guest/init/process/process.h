@@ -47,6 +47,7 @@ struct process {
 	struct waiter *waiters;
 	struct conn *owner;
 	bool owned;
+	bool lost; /* its owner has gone while the machine was parked */
 	json_t *spec; /* the OCI process, until it is READY: what PID 1 has to apply to it */
 	struct stream streams[PROCESS_STREAMS];
 };
@@ -69,6 +70,11 @@ void process_ended(struct process *process, int status);
 void process_stream_done(struct process *process);
 /* The connection has ended; kills what it owned. */
 void process_conn_gone(struct process *process, const struct conn *conn);
+
+/* The machine is parked no more: what owners that went meanwhile take along goes now. */
+void processes_lost(struct agent *agent);
+/* Nobody owns anything any more. A container's first process can be owned anew, all others are killed. */
+void processes_disown(struct agent *agent);
 
 /* Output is still on its way, or the process is still there. */
 bool process_busy(const struct process *process);

@@ -153,7 +153,7 @@ static int mount_cgroup(struct rootfs *rootfs, struct mount_request *request, st
 	if (container->namespaces & CLONE_NEWCGROUP && error->errnum != EPERM && error->errnum != EBUSY)
 		return -1;
 	/* Without a namespace of its own the container would see all cgroups of the guest. */
-	snprintf(path, sizeof(path), CGROUP_PARENT "/%.128s", container->id);
+	snprintf(path, sizeof(path), CGROUP_PARENT "/%s", container->group);
 	return bind_path(rootfs, request, path, error);
 }
 

@@ -70,7 +70,7 @@ guest: ## Build the guest's init, the initramfs and the C programs of the host
 	@flock '$(GUEST)/.lock' $(MAKE) -s -j"$$(nproc)" -C guest O='$(GUEST)'
 	@$(PYTHON) guest/mkinitrd.py --init '$(GUEST)/init' '$(BUILD)/initrd.img'
 
-bench: setup-test stage bench-env ## Time runv against floors and peers
+bench: setup-bench stage bench-env ## Time runv against floors and peers
 	@RUNV_KERNEL='$(STAGE)/share/runv/vmlinux' $(STAGED) "$$(tools/python-env.sh --print-path bench)/bin/python" -m bench --runv '$(STAGE)/bin/runv' $(BENCH)
 
 install: setup-run build ## Install below $(DESTDIR)$(PREFIX)
@@ -90,9 +90,9 @@ clean: ## Remove what was built, but not the kernel and the Python packages
 	@rm -rf '$(BUILD)' '$(STAGE)' '$(RUNV_CACHE)/demo'
 
 clean-all: clean ## Remove kernels, Python packages and the lab's kernel as well
-	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/conformance '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/hyperd-deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock '$(RUNV_CACHE)'/hyperd-deps.lock
+	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/gvisor '$(RUNV_CACHE)'/conformance '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/hyperd-deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock '$(RUNV_CACHE)'/hyperd-deps.lock
 
-setup-run setup-test setup-conformance: setup-%:
+setup-run setup-test setup-bench setup-conformance: setup-%:
 	@tools/setup.sh $*
 
 venv deps hyperd-deps:
@@ -102,4 +102,4 @@ bench-env:
 	@tools/python-env.sh bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-soak test-engines test-kvm test-conformance check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test setup-conformance venv deps hyperd-deps bench-env
+.PHONY: help run test test-soak test-engines test-kvm test-conformance check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test setup-bench setup-conformance venv deps hyperd-deps bench-env

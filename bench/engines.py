@@ -7,13 +7,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bench.runtimes import SLOW
 from bench.timing import BenchError, Figure, Subject, in_turns
 from tests.engines.docker import Docker
 from tests.engines.harness import IMAGE, connected, remove_cgroup
 from tests.hyperd.machines import harness as hyperd
 from tests.vm.harness import become_subreaper, own_templates, reap
 
-_READY_S = 60.0
+_READY_S = 60.0 * SLOW
 
 
 def measure(count: int, tick: Callable[[], None]) -> list[Figure]:

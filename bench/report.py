@@ -20,6 +20,11 @@ def ratio(figure: Figure, figures: list[Figure]) -> float | None:
     return figure.median / floor.median if floor and floor.median else None
 
 
+def digits(value: float) -> str:
+    """A number with as many digits as can mean something: all before the point, at least two in all."""
+    return f"{value:.2g}" if 0 < value < 10 else f"{value:.0f}"
+
+
 def show(figures: list[Figure]) -> None:
     """The table on stdout."""
     table = Table("what", box=box.SIMPLE_HEAD)
@@ -28,7 +33,7 @@ def show(figures: list[Figure]) -> None:
     table.add_column("of")
     for figure in figures:
         times = ratio(figure, figures)
-        cells = [f"{figure.median:.0f} {figure.unit}", f"{figure.spread:.0f}", str(len(figure.samples))]
+        cells = [f"{digits(figure.median)} {figure.unit}", digits(figure.spread), str(len(figure.samples))]
         table.add_row(figure.name, *cells, f"{times:.2f}" if times else "", figure.floor if times else "")
     Console(width=None if Console().is_terminal else 160).print(table)
 

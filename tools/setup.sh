@@ -4,6 +4,7 @@
 #
 #   setup.sh run      what is needed to build runv and run a container
 #   setup.sh test     and what the tests use
+#   setup.sh bench    and the other runtimes of the benchmarks, and what they are built with
 #   setup.sh conformance    and what the validation programs of the OCI need
 set -eu
 
@@ -18,6 +19,7 @@ run_packages='python3 python3-venv gcc make libc6-dev libseccomp-dev libjansson-
 test_packages='runc clang libclang-rt-14-dev procps iproute2 iputils-ping strace attr acl util-linux docker.io containerd iptables
     skopeo umoci docker-registry apache2-utils zsh fish mandoc erofs-utils qemu-utils
     podman netavark aardvark-dns catatonit containernetworking-plugins python3-grpcio python3-protobuf protobuf-compiler'
+bench_packages='crun golang-go ca-certificates'
 # crun is the second runtime they are run with.
 conformance_packages='golang-go ca-certificates runc crun procps util-linux'
 
@@ -25,10 +27,13 @@ case ${1-} in
     run) wanted=$run_packages ;;
     test) wanted="$run_packages
     $test_packages" ;;
+    bench) wanted="$run_packages
+    $test_packages
+    $bench_packages" ;;
     conformance) wanted="$run_packages
     $conformance_packages" ;;
     *)
-        echo "usage: $0 run|test|conformance" >&2
+        echo "usage: $0 run|test|bench|conformance" >&2
         exit 2
         ;;
 esac

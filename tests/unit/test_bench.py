@@ -1,0 +1,96 @@
+"""The parts of the benchmark that are arithmetic and text; `make bench` runs the others."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import cast
+
+import pytest
+from rich.console import Console
+
+from bench import __main__ as command
+from bench import census, pods, report
+from bench.parts import PARTS, Part
+from bench.timing import BenchError, Figure, Subject, in_turns
+from bench.world import Bench
+
+
+def test_the_median_and_its_spread() -> None:
+    assert Figure("one", "ms", (4.0,)).spread == 0
+    figure = Figure("some", "ms", (1.0, 2.0, 3.0, 4.0, 100.0))
+    assert (figure.median, figure.spread) == (3.0, 1.0)
+
+
+def test_a_ratio_needs_its_floor() -> None:
+    floor, figure = Figure("floor", "ms", (2.0,)), Figure("it", "ms", (5.0,), "floor")
+    assert report.ratio(figure, [figure, floor]) == 2.5
+    assert report.ratio(figure, [figure]) is None and report.ratio(floor, [figure, floor]) is None
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.0, "0"), (0.034, "0.034"), (3.14, "3.1"), (99.6, "100"), (43700.0, "43700")])
+def test_digits(value: float, text: str) -> None:
+    assert report.digits(value) == text
+
+
+def test_subjects_take_turns_and_a_first_round_does_not_count() -> None:
+    said: list[str] = []
+    before, after = lambda: said.append("before"), lambda: said.append("after")
+    numbers = iter((0.001, 0.002, 0.003))
+    subjects = [Subject("own", lambda: next(numbers), before=before, after=after), Subject("timed", lambda: said.append("work"))]
+    own, timed = in_turns(subjects, 2, lambda: None)
+    assert own.samples == (2.0, 3.0) and len(timed.samples) == 2
+    assert said == ["before", "after", "work"] * 3
+
+
+def test_what_failed_is_cleared_away_all_the_same() -> None:
+    said: list[str] = []
+
+    def fail() -> None:
+        raise BenchError("no")
+
+    with pytest.raises(BenchError):
+        in_turns([Subject("it", fail, after=lambda: said.append("after"))], 1, lambda: None)
+    assert said == ["after"]
+
+
+def test_the_last_pods_are_compared_with_the_first() -> None:
+    first, last, rate = pods.starts([100.0] * 10 + [500.0] * 80 + [120.0] * 10)
+    assert report.ratio(last, [first, last]) == pytest.approx(1.2)
+    assert rate.median == pytest.approx(60_000 * 100 / 42_200)
+    assert [len(figure.samples) for figure in pods.starts([1.0])] == [1, 1, 1]
+
+
+def test_a_census_sees_what_is_ours_only(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    (root / "@sandboxes").mkdir(parents=True)
+    before = census.take("bench-no-", root)
+    (root / "left").touch()
+    (tmp_path / "other").touch()
+    left = census.difference(before, census.take("bench-no-", root))
+    assert left == [f"files: {root}/left"]
+
+
+def test_json_has_every_sample(tmp_path: Path) -> None:
+    figures = [Figure("floor", "ms", (2.0,)), Figure("it", "ms", (5.0, 7.0), "floor")]
+    report.write_json(figures, tmp_path / "out.json", {"accelerator": "tcg"})
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["host"]["accelerator"] == "tcg"
+    assert written["figures"][1] == {
+        "name": "it", "unit": "ms", "samples": [5.0, 7.0], "floor": "floor", "median": 6.0, "spread": 0.5, "ratio": 3.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("error", "word"), [(BenchError("a pod did not answer"), "a pod did not answer"), (KeyError("x"), "'x'")])
+def test_a_part_that_fails_keeps_what_it_has_measured(monkeypatch: pytest.MonkeyPatch, error: Exception, word: str) -> None:
+    def work(_: Bench) -> Iterator[Figure]:
+        yield Figure("before", "ms", (1.0,))
+        raise error
+
+    monkeypatch.setitem(PARTS, "pods", Part("", work))
+    figures: list[Figure] = []
+    console = Console(file=io.StringIO())
+    assert command.run_part("pods", cast(Bench, None), figures, console) == f"pods: {word}"
+    assert [figure.name for figure in figures] == ["before"]

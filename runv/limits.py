@@ -48,10 +48,10 @@ class Setting(NamedTuple):
     late: bool = False
 
 
-def of_machine(memory_mib: int, vcpus: int, *, cloned: bool = False) -> Extra:
+def of_machine(memory_mib: int, vcpus: int, *, cloned_mib: int = 0) -> Extra:
     """For the cgroup of the container that a machine was made for: all of the guest's memory may come to be used, by whatever container of the pod.
-    A clone's may be counted twice: who is the first to look at a page of the template that was never written brings that in as well."""
-    memory = memory_mib * _MIB * (2 if cloned else 1)
+    What came from a template, ``cloned_mib``, may be counted twice: who is the first to look at a page of it that was never written brings that in as well."""
+    memory = (memory_mib + cloned_mib) * _MIB
     return Extra(_QEMU_BYTES + (memory >> _PAGE_TABLES_SHIFT), memory, _QEMU_TASKS + vcpus + _STANDIN_TASKS)
 
 

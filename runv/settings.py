@@ -57,6 +57,8 @@ SETTINGS = (
     Setting("template_folder", "/dev/shm/runv-templates", "where such copies are kept; a tmpfs, and nobody else's"),
     Setting("vcpus", 1, "virtual CPUs of a sandbox, where its configuration does not ask for more", least=1),
     Setting("memory_mib", 256, "memory of a sandbox in MiB, where its configuration does not ask for more", least=48),
+    Setting("vcpus_max", 0, "virtual CPUs that a sandbox can grow to while it runs; 0: it does not grow"),
+    Setting("memory_max_mib", 0, "memory in MiB that a sandbox can grow to while it runs; 0: it does not grow"),
     Setting("hotplug_ports", 4, "how many devices can be plugged into a running sandbox", most=16),
     Setting("boot_timeout_s", 60, "how long a guest may take until its agent answers, per try", least=1),
     Setting("standin", os.path.join(_libexec(), "runv-standin"), "the program that stands for a container process on the host"),

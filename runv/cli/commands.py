@@ -138,7 +138,13 @@ def _resume(parsed: Parsed, log: Log) -> int:
 
 
 def _update(parsed: Parsed, log: Log) -> int:
-    from runv.cli.update import resources_of
+    from runv.cli.update import resources_of, size_of
+
+    if parsed.on("vm"):
+        from runv.sandbox.resize import resize
+
+        resize(_container(parsed), size_of(parsed), log)
+        return 0
     from runv.sandbox.update import update
 
     update(_container(parsed), resources_of(parsed), log)

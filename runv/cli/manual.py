@@ -18,6 +18,8 @@ Options before the command are runv's own, those after it the command's. After t
 _ANNOTATIONS = (
     ("run.runv.memory_mib", "Memory of the machine in MiB, whatever the limits of its containers are."),
     ("run.runv.vcpus", "Virtual CPUs of the machine."),
+    ("run.runv.memory_max_mib", "Memory in MiB that the machine can grow to while it runs, and no more than the host has; 0: it does not grow."),
+    ("run.runv.vcpus_max", "The same of its virtual CPUs."),
 )
 _FILES = (
     ("/run/runv", "The state of containers; --root names another folder."),

@@ -75,7 +75,7 @@ COMMANDS = (
     ), rest=True),
     Command("pause", "stop the processes of a container where they are", "CONTAINER", 1, 1, (_MACHINE,)),
     Command("resume", "let a paused container go on", "CONTAINER", 1, 1, (_MACHINE,)),
-    Command("update", "change the limits of a container", "CONTAINER", 1, 1, (
+    Command("update", "change the limits of a container, or the size of its machine", "CONTAINER", 1, 1, (
         Flag("resources", "text", "file with linux.resources as JSON, - for standard input; other flags are not looked at then", "r"),
         Flag("blkio-weight", "text", "weight of block I/O, 10 to 1000"), Flag("cpu-period", "text", "period of the CPU quota in microseconds"),
         Flag("cpu-quota", "text", "CPU time in each period in microseconds; -1: no limit"), Flag("cpu-share", "text", "weight of CPU time"),
@@ -84,7 +84,9 @@ COMMANDS = (
         Flag("memory", "text", "memory in bytes, or with a unit as in 512M; -1: no limit"), Flag("memory-reservation", "text", "memory that is kept when it gets scarce"),
         Flag("memory-swap", "text", "memory and swap together; -1: no limit"), Flag("pids-limit", "text", "number of processes; -1: no limit"),
         Flag("l3-cache-schema", "text", "must be empty: Intel RDT does not reach into a machine"), Flag("mem-bw-schema", "text", "must be empty: Intel RDT does not reach into a machine"),
-    ), details="Changes only what is given. A machine's own size does not change: more memory than it has is a promise that it cannot keep."),
+        Flag("vm", "switch", "change the machine that the container lives in: --memory and --vcpus are its size"), Flag("vcpus", "text", "with --vm: number of virtual CPUs"),
+    ), details="Changes only what is given. A machine grows with the limits of its containers as far as it may, which is settled when it is made (memory_max_mib, vcpus_max); a limit beyond that is refused, but for a machine that does not grow at all, where it is set with a warning. "
+               "With --vm memory goes down to what the machine was started with; what its kernel cannot empty at once stays for now."),
     Command("events", "print statistics and out-of-memory kills of a container as JSON, until it ends", "CONTAINER", 1, 1, (
         Flag("interval", "text", "time between two statistics, as in 500ms or 1m30s (default: 5s)"), Flag("stats", "switch", "print the statistics once"),
     ), details="What is counted is counted in the guest, in the container's cgroup there."),

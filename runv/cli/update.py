@@ -7,9 +7,11 @@ from typing import Any
 from runv.cli.exec import read_file
 from runv.cli.parse import Parsed
 from runv.errors import ConfigError, UsageError
+from runv.sandbox.size import Size
 from runv.spec.config import parse_resources
 
 # Which member of linux.resources a flag means. The first ones are sizes, as 512M; the others are numbers.
+_MIB = 1 << 20
 _SIZES = {"memory": "limit", "memory-reservation": "reservation", "memory-swap": "swap"}
 _CPU = {
     "cpu-period": "period",
@@ -30,6 +32,8 @@ def resources_of(parsed: Parsed) -> dict[str, Any]:
     :raise ConfigError: the file is missing or wrong
     :raise UsageError: a flag's value is wrong
     """
+    if parsed.text("vcpus"):
+        raise UsageError("--vcpus is the machine's: it goes with --vm", command="update")
     path = parsed.text("resources")
     if path:
         data = sys.stdin.buffer.read() if path == "-" else read_file(path)
@@ -44,6 +48,20 @@ def resources_of(parsed: Parsed) -> dict[str, Any]:
         "pids": {"limit": _number("pids-limit", parsed.text("pids-limit"))},
         "blockIO": {"weight": _number("blkio-weight", parsed.text("blkio-weight"))},
     }
+
+
+def size_of(parsed: Parsed) -> Size:
+    """With ``--vm``: the size that the machine is to have; 0 for what stays.
+
+    :raise UsageError: a value is wrong, or a flag that is about containers
+    """
+    others = [name for name, value in parsed.flags.items() if value and name not in ("vm", "memory", "vcpus")]
+    if others:
+        raise UsageError(f"--vm changes the machine, and --{others[0]} a container", command="update", hint="update them one after the other")
+    size = Size(_number("vcpus", parsed.text("vcpus")), -(-_size_flag("memory", parsed.text("memory")) // _MIB))
+    if size == Size(0, 0) or min(size) < 0:
+        raise UsageError("--vm needs --memory, --vcpus or both, and neither can be without a limit", command="update")
+    return size
 
 
 def _size_flag(name: str, text: str) -> int:

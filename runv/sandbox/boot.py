@@ -51,18 +51,20 @@ class Wanted(NamedTuple):
     virtiofsd: str
     vcpus: int
     memory_mib: int
+    most: Size
     hotplug_ports: int
     boot_timeout_s: int
     qemu_shim: str = ""  # empty for none
     templates: str = ""  # their folder; empty to do without
 
 
-def settle(settings: Settings, size: Size, *, passes_through: bool = False) -> Wanted:
-    """Finds programs and artefacts, and chooses. ``passes_through``: the machine gets devices of the host's as they are.
+def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool = False) -> Wanted:
+    """Finds programs and artefacts, and chooses. ``most``: what the machine may grow to. ``passes_through``: the machine gets devices of the host's as they are.
 
     :raise RunvError: something is missing
     """
     share = choice.share(settings).value
+    kind = choice.machine(settings, passes_through=passes_through, grows=most != size).value
     return Wanted(
         qemu=choice.qemu_program(settings),
         kernel=choice.artefact(settings, "kernel"),
@@ -73,11 +75,12 @@ def settle(settings: Settings, size: Size, *, passes_through: bool = False) -> W
         kernel_parameters=settings.text("kernel_parameters"),
         accelerator=choice.accelerator(settings).value,
         transport=choice.transport(settings).value,
-        kind=choice.machine(settings, passes_through=passes_through).value,
+        kind=kind,
         share=share,
         virtiofsd=settings.text("virtiofsd"),
         vcpus=size.vcpus,
         memory_mib=size.memory_mib,
+        most=most if kind == "q35" else size,
         hotplug_ports=settings.number("hotplug_ports"),
         boot_timeout_s=settings.number("boot_timeout_s"),
         qemu_shim=choice.qemu_shim(settings, share),
@@ -225,6 +228,9 @@ def _record(wanted: Wanted, container: str, transport: str, cid: int) -> Sandbox
         container=container,
         vcpus=wanted.vcpus,
         memory_mib=wanted.memory_mib,
+        boot_mib=wanted.memory_mib,
+        vcpus_max=wanted.most.vcpus,
+        memory_max_mib=wanted.most.memory_mib,
         cloned=bool(wanted.templates),
     )
 
@@ -289,6 +295,8 @@ def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_f
         qmp_fd=qmp_fd,
         console_fd=console_fd,
         ports=wanted.hotplug_ports,
+        vcpus_max=wanted.most.vcpus,
+        memory_max_mib=wanted.most.memory_mib,
     )
 
 

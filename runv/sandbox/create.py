@@ -18,7 +18,7 @@ from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.netrecord import NetRecord
 from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.sandbox.remove import remove
-from runv.sandbox.size import Size, machine_size
+from runv.sandbox.size import Size, machine_size, most
 from runv.settings import Settings
 from runv.spec.annotations import is_infra
 from runv.spec.config import Config, Document, parse_config
@@ -105,7 +105,8 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
         raise ConfigError(f"cannot pass {', '.join(devices.pci)} through: the sandbox runs already")
     settings = wishes.with_vm(settings, config)
     size = machine_size(config, Size(settings.number("vcpus"), settings.number("memory_mib")))
-    wanted = boot.settle(settings, size, passes_through=bool(devices.pci))
+    largest = most(config, size, Size(settings.number("vcpus_max"), settings.number("memory_max_mib")))
+    wanted = boot.settle(settings, size, largest, passes_through=bool(devices.pci))
     log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
     return _Plan(
         document=document,
@@ -202,7 +203,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
 def _extra(plan: _Plan) -> limits.Extra:
     if plan.host is not None:
         return limits.of_standin()
-    return limits.of_machine(plan.wanted.memory_mib, plan.wanted.vcpus, cloned=bool(plan.wanted.templates))
+    return limits.of_machine(plan.wanted.memory_mib, plan.wanted.vcpus, cloned_mib=plan.wanted.memory_mib if plan.wanted.templates else 0)
 
 
 def _save_config(container: Container, plan: _Plan) -> None:

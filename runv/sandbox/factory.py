@@ -11,7 +11,7 @@ from runv.network.wire import Card, Wiring
 from runv.sandbox import boot
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.remove import end_sandbox
-from runv.sandbox.size import Size
+from runv.sandbox.size import Size, within
 from runv.settings import Settings
 from runv.state import make_root
 from runv.vm import template
@@ -23,7 +23,8 @@ def default_wanted(settings: Settings) -> boot.Wanted:
 
     :raise RunvError: a program or an artefact is missing
     """
-    return boot.settle(settings, Size(settings.number("vcpus"), settings.number("memory_mib")))
+    size = Size(settings.number("vcpus"), settings.number("memory_mib"))
+    return boot.settle(settings, size, within(size, Size(settings.number("vcpus_max"), settings.number("memory_max_mib"))))
 
 
 def make(root: str, settings: Settings, nics: int, log: Log) -> Template:

@@ -25,12 +25,26 @@ PROCESSES = ("relay.pid", "virtiofsd.pid", "bridge.pid", "qemu.pid")
 
 
 class SandboxRecord:
-    """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for. ``vcpus`` and ``memory_mib``: its size.
+    """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for. ``vcpus`` and ``memory_mib``: its size,
+    ``boot_mib``: the memory it was started with, ``vcpus_max`` and ``memory_max_mib``: what it can grow to.
     ``cloned``: it may be the clone of a template."""
 
-    __slots__ = ("cid", "cloned", "container", "memory_mib", "secret", "transport", "vcpus")
+    __slots__ = ("boot_mib", "cid", "cloned", "container", "memory_max_mib", "memory_mib", "secret", "transport", "vcpus", "vcpus_max")
 
-    def __init__(self, *, secret: str, transport: str, cid: int, container: str, vcpus: int, memory_mib: int, cloned: bool) -> None:
+    def __init__(
+        self,
+        *,
+        secret: str,
+        transport: str,
+        cid: int,
+        container: str,
+        vcpus: int,
+        memory_mib: int,
+        cloned: bool,
+        boot_mib: int = 0,
+        vcpus_max: int = 0,
+        memory_max_mib: int = 0,
+    ) -> None:
         self.secret = secret
         self.transport = transport
         self.cid = cid
@@ -38,6 +52,10 @@ class SandboxRecord:
         self.vcpus = vcpus
         self.memory_mib = memory_mib
         self.cloned = cloned
+        # Records of earlier versions have none: their machines do not grow.
+        self.boot_mib = boot_mib or memory_mib
+        self.vcpus_max = vcpus_max or vcpus
+        self.memory_max_mib = memory_max_mib or memory_mib
 
 
 class SandboxFolder:

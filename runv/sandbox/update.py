@@ -1,5 +1,6 @@
-"""Changing the limits of a container that runs, in the guest and on the host. Only what is given changes."""
+"""Changing the limits of a container that runs, in the guest and on the host. Only what is given changes. The machine grows with what it is to hold."""
 
+import contextlib
 import json
 from typing import Any
 
@@ -8,19 +9,20 @@ from runv.errors import ConfigError, NotFoundError, StateError
 from runv.files import locked_folder, read_text, write_atomic
 from runv.log import Log
 from runv.sandbox.connection import connect
-from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.layout import SandboxFolder, SandboxRecord
+from runv.sandbox.resize import extra_of, grow, needed, resources_of, settle, shrink
+from runv.sandbox.size import Size
 from runv.spec.config import parse_resources
 from runv.state import CREATING, STOPPED, Container, ContainerRecord
 
 Raw = dict[str, Any]
-_MIB = 1 << 20
 
 
 def update(container: Container, wanted: Raw, log: Log) -> None:
     """Applies ``wanted`` (linux.resources, any part of it; zeroes and empty texts mean "as it is").
 
     :raise StateError: the container is not running
-    :raise ConfigError: ``wanted`` is wrong
+    :raise ConfigError: ``wanted`` is wrong, or more than the machine can hold
     :raise RunvError: the host or the guest refused; everything is as it was then
     """
     try:
@@ -38,15 +40,36 @@ def _update_locked(container: Container, wanted: Raw, log: Log) -> None:
     given = changes(wanted)
     merged = merge((config.get("linux") or {}).get("resources") or {}, given)
     sandbox = SandboxFolder(container.root, record.sandbox)
-    before = cgroups.apply(record.groups, _host_settings(container, record, sandbox, merged, given, log))
-    try:
-        with connect(sandbox) as agent:
-            agent.call("update", {"container": container.id, "resources": limits.for_guest(given, record.oci_version)})
-        config.setdefault("linux", {})["resources"] = merged
-        write_atomic(container.path("config.json"), json.dumps(config))
-    except BaseException:
-        cgroups.restore(before)
-        raise
+    with locked_folder(sandbox.folder):
+        had = sandbox.load()
+        size = _size(container, sandbox, had, merged)
+        limit = (given.get("memory") or {}).get("limit") or 0
+        if limit > had.memory_max_mib << 20:
+            log.warning(f"the machine of container {container.id} has {had.memory_mib} MiB of memory, and cannot grow to as much")
+        grow(sandbox, size)
+        before: list[tuple[str, str]] = []
+        try:
+            before = cgroups.apply(record.groups, _host_settings(container, record, sandbox, merged, given))
+            with connect(sandbox) as agent:
+                agent.call("update", {"container": container.id, "resources": limits.for_guest(given, record.oci_version)})
+            config.setdefault("linux", {})["resources"] = merged
+            write_atomic(container.path("config.json"), json.dumps(config))
+        except BaseException:
+            cgroups.restore(before)
+            shrink(sandbox, Size(had.vcpus, had.memory_mib), log)
+            raise
+        shrink(sandbox, size, log)
+
+
+def _size(container: Container, sandbox: SandboxFolder, had: SandboxRecord, merged: Raw) -> Size:
+    """What the machine is to be, of whole steps."""
+    old = resources_of(read_text(container.path("config.json")))
+    others = []
+    for member in sandbox.members():
+        with contextlib.suppress(FileNotFoundError):  # it is being made, or removed
+            if member != container.id:
+                others.append(resources_of(read_text(Container(container.root, member).path("config.json"))))
+    return settle(had, needed(had, merged, old, others))
 
 
 def changes(wanted: Raw) -> Raw:
@@ -87,19 +110,14 @@ def merge(old: Raw, given: Raw) -> Raw:
 
 
 def _host_settings(
-    container: Container, record: ContainerRecord, sandbox: SandboxFolder, merged: Raw, given: Raw, log: Log
+    container: Container, record: ContainerRecord, sandbox: SandboxFolder, merged: Raw, given: Raw
 ) -> list[limits.Setting]:
     # Whole sections: some files of the host's are made of two members.
     touched = {name: merged[name] for name in given}
     resources, _ = parse_resources(json.dumps(touched).encode(), "resources")
     machine = sandbox.load()
-    limit = resources.memory.limit if resources.memory else None
-    if limit and limit > machine.memory_mib * _MIB:
-        log.warning(
-            f"the machine of container {container.id} has {machine.memory_mib} MiB of memory, and cannot get more"
-        )
     own = machine.container == container.id
-    extra = limits.of_machine(machine.memory_mib, machine.vcpus, cloned=machine.cloned) if own else limits.of_standin()
+    extra = extra_of(machine) if own else limits.of_standin()
     wanted = limits.settings(resources, extra)
     # A quota does not hold on the host for a machine of several.
     alone = sandbox.members() == [container.id]

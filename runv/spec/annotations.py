@@ -3,6 +3,9 @@
 # runv's own: the size of the machine that the container brings.
 MEMORY_MIB = "run.runv.memory_mib"
 VCPUS = "run.runv.vcpus"
+# The same: what it can grow to while it runs.
+MEMORY_MAX_MIB = "run.runv.memory_max_mib"
+VCPUS_MAX = "run.runv.vcpus_max"
 # runv's own: the root file system. The file system of one that is a disk (without it the guest looks); or its layers, a JSON list of paths of EROFS
 # images, bottom first, and the ext4 image on top of them.
 PREFIX = "run.runv.rootfs."

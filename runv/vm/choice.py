@@ -40,10 +40,11 @@ def transport(settings: Settings) -> Choice:
     return Choice("serial", refusal) if refusal else Choice("vsock", "/dev/vhost-vsock opens")
 
 
-def machine(settings: Settings, *, passes_through: bool = False) -> Choice:
-    """microvm, unless devices of the host are passed through: their PCI functions want a PC around them.
+def machine(settings: Settings, *, passes_through: bool = False, grows: bool = False) -> Choice:
+    """microvm, unless devices of the host are passed through, whose PCI functions want a PC around them, or the machine may grow while it runs:
+    a microvm takes neither CPUs nor memory then.
 
-    :raise ConfigError: they are, and a setting asks for a microvm
+    :raise ConfigError: there are such devices, and a setting asks for a microvm
     """
     wanted = settings.text("machine")
     if wanted == "microvm" and passes_through:
@@ -52,7 +53,9 @@ def machine(settings: Settings, *, passes_through: bool = False) -> Choice:
         return Choice(wanted, f"set by {settings.sources['machine']}")
     if passes_through:
         return Choice("q35", "a device of the host is passed through")
-    return Choice("microvm", "no device of the host is passed through")
+    if grows:
+        return Choice("q35", "the machine may grow while it runs")
+    return Choice("microvm", "no device of the host is passed through, and the machine does not grow")
 
 
 def share(settings: Settings) -> Choice:

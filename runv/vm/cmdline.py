@@ -10,6 +10,10 @@ CONSOLE_RING_BYTES = 65536
 
 # Ports that devices can be plugged into are called by this and a number.
 PORT_PREFIX = "port"
+# The port that is kept for memory: of those that come and go, none is ever sure to be free.
+MEMORY_PORT = "memory-port"
+# Memory that comes later is what the kernel can empty again, as far as the kernel's own share of all memory allows that (1 to 3).
+_MEMORY_WORDS = ("memory_hotplug.online_policy=auto-movable",)
 
 # One console line from the kernel costs milliseconds on an emulated serial port: only what is wrong is shown.
 _KERNEL_WORDS = ("console=ttyS0", "quiet", "loglevel=4", "panic=-1", "reboot=t", "random.trust_cpu=on", "rootfstype=ramfs")
@@ -23,9 +27,10 @@ def kernel_command_line(machine: Machine) -> str:
         words += [f"tsc_early_khz={machine.tsc_khz}"] if machine.tsc_khz else []
         words += ["tsc=reliable", "no_timer_check"]
         # The APIC timer's calibration waits 0.1 s. On microvm it is the only timer, and must stay.
-        words += ["nolapic_timer"] if machine.kind == "q35" and machine.vcpus == 1 else []
+        words += ["nolapic_timer"] if machine.kind == "q35" and machine.vcpus == 1 and not machine.grows_vcpus else []
     # QEMU's tables do not grant microvm's guest the hot-plug of PCI Express; q35 uses ACPI's.
     words += ["pcie_ports=native"] if machine.kind == "microvm" else []
+    words += _MEMORY_WORDS if machine.grows_memory else []
     if machine.kernel_parameters:
         words.append(machine.kernel_parameters)
     return " ".join(words)
@@ -50,6 +55,7 @@ def qemu_arguments(machine: Machine) -> list[str]:
         *[word for share in machine.shares for word in _share(share)],
         *[word for nic in machine.nics for word in _nic(nic)],
         *[word for number in range(machine.ports) for word in _port(number)],
+        *_memory_port(machine),
         *[word for address in machine.pci for word in ("-device", f"vfio-pci,host={address}")],
         *_restore(machine),
     ]  # fmt: skip
@@ -63,13 +69,15 @@ def _escaped(text: str) -> str:
 def _accelerator(machine: Machine) -> list[str]:
     if machine.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
-    threads = "multi" if machine.vcpus > 1 else "single"
+    threads = "multi" if max(machine.vcpus, machine.vcpus_max) > 1 else "single"
     # A guest that is told of fast string instructions copies a byte with each round of the emulated loop, else eight.
     return ["-accel", f"tcg,thread={threads},tb-size={_TCG_BUFFER_MIB}", "-cpu", "max,-erms,-fsrm"]
 
 
 def _board(machine: Machine) -> list[str]:
-    memory = ["-m", f"{machine.memory_mib}M", "-smp", str(machine.vcpus)]
+    most = f",maxmem={machine.memory_max_mib}M" if machine.grows_memory else ""
+    possible = f",maxcpus={machine.vcpus_max}" if machine.grows_vcpus else ""
+    memory = ["-m", f"{machine.memory_mib}M{most}", "-smp", f"{machine.vcpus}{possible}"]
     backend = _memory_backend(machine)
     if backend:
         memory += ["-object", f"{backend},id=mem,size={machine.memory_mib}M"]
@@ -157,3 +165,7 @@ def _joined(fds: tuple[int, ...]) -> str:
 
 def _port(number: int) -> list[str]:
     return ["-device", f"pcie-root-port,id={PORT_PREFIX}{number},chassis={number + 1},slot={number + 1}"]
+
+
+def _memory_port(machine: Machine) -> list[str]:
+    return ["-device", f"pcie-root-port,id={MEMORY_PORT},chassis=65,slot=65"] if machine.grows_memory else []

@@ -80,6 +80,18 @@ class Machine(NamedTuple):
     memory: Memory = Memory()
     restore: Restore | None = None
     shim: str = ""  # a library to load into QEMU
+    vcpus_max: int = 0  # to which it can grow; 0: it cannot
+    memory_max_mib: int = 0
+
+    @property
+    def grows_vcpus(self) -> bool:
+        """Whether it can be given more virtual CPUs."""
+        return self.vcpus_max > self.vcpus
+
+    @property
+    def grows_memory(self) -> bool:
+        """Whether it can be given more memory."""
+        return self.memory_max_mib > self.memory_mib
 
     @property
     def shared_memory(self) -> bool:

@@ -15,10 +15,10 @@ _POLL_S = 0.001
 _T = TypeVar("_T")
 
 
-def session(path: str, what: str, work: Callable[[QMPClient], Awaitable[_T]]) -> _T:
+def session(path: str, what: str, work: Callable[[QMPClient], Awaitable[_T]], timeout_s: float = TIMEOUT_S) -> _T:
     """Runs ``work`` with a connection to the monitor at ``path``. ``what``: what it does, for the message when it fails. One at a time has one.
 
-    :raise VmError: QEMU is gone, did not answer within ``TIMEOUT_S``, or refused
+    :raise VmError: QEMU is gone, did not answer within ``timeout_s``, or refused
     """
 
     async def talk(address: str) -> _T:
@@ -31,7 +31,7 @@ def session(path: str, what: str, work: Callable[[QMPClient], Awaitable[_T]]) ->
 
     try:
         with short_path(path) as address:
-            return asyncio.run(asyncio.wait_for(talk(address), TIMEOUT_S))
+            return asyncio.run(asyncio.wait_for(talk(address), timeout_s))
     except (QMPError, OSError, TimeoutError) as error:
         raise VmError(f"cannot {what}: {error or 'QEMU does not answer'}") from error
 

@@ -58,6 +58,14 @@ def test_q35() -> None:
     assert " -machine q35,smm=off,vmport=off,hpet=off,usb=off -m 256M -smp 1 " in text(**Q35)
 
 
+def test_a_machine_that_grows() -> None:
+    found = text(**Q35, **TCG, vcpus_max=4, memory_max_mib=1024, ports=1)
+    assert " -accel tcg,thread=multi," in found and " -m 256M,maxmem=1024M -smp 1,maxcpus=4 " in found
+    assert found.endswith(" -device pcie-root-port,id=port0,chassis=1,slot=1 -device pcie-root-port,id=memory-port,chassis=65,slot=65")
+    assert "nolapic_timer" not in found and "memory_hotplug.online_policy=auto-movable " in found
+    assert text(**Q35, vcpus_max=1, memory_max_mib=256) == text(**Q35)
+
+
 @pytest.mark.parametrize(("vcpus", "thread"), [(1, "single"), (4, "multi")])
 def test_tcg(vcpus: int, thread: str) -> None:
     assert f" -accel tcg,thread={thread},tb-size=32 -cpu max,-erms,-fsrm " in text(**TCG, vcpus=vcpus)

@@ -41,7 +41,7 @@ def test_memory_makes_room_for_the_machine() -> None:
     limit = int(small["memory.limit_in_bytes"])
     assert limit == 256 * MIB + extra.memory > 256 * MIB + 60 * MIB
     assert int(small["memory.memsw.limit_in_bytes"]) == limit + 20 * MIB
-    clone = of_machine(256, 1, cloned=True)
+    clone = of_machine(256, 1, cloned_mib=256)
     assert int(texts(Resources(memory=Memory(limit=10 * MIB)), 2, clone)["memory.max"]) > 2 * 256 * MIB
     standin = texts(Resources(memory=Memory(limit=10 * MIB)), 2, of_standin())
     assert 16 * MIB < int(standin["memory.max"]) < 64 * MIB

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from runv.errors import ConfigError
-from runv.sandbox.size import Size, machine_size
+from runv.sandbox.size import Size, machine_size, most, within
 from runv.spec.config import Config, Cpu, HwConfig, Linux, Memory, Resources, Vm
 
 MIB = 1 << 20
@@ -80,6 +80,20 @@ def test_crio_says_how_big_the_pod_is(name: str) -> None:
 def test_our_own_annotations_go_before_all_else() -> None:
     pod = {"io.kubernetes.cri.sandbox-memory": str(640 * MIB)}
     assert annotated(pod | {"run.runv.memory_mib": "100", "run.runv.vcpus": "1"}, Size(2, 256)) == (1, 100)
+
+
+def test_what_it_may_grow_to() -> None:
+    def grown(annotations: dict[str, str], settings: Size = NOTHING, size: Size = LEAST) -> Size:
+        return most(Config(oci_version="1.0.0", annotations=annotations), size, settings)
+
+    assert grown({}) == LEAST
+    assert grown({}, Size(0, 700)) == Size(1, 256 + 3 * 128)
+    assert grown({"run.runv.memory_max_mib": "400"}, Size(0, 4096)) == Size(1, 256 + 128)
+    assert grown({"run.runv.memory_max_mib": "0", "run.runv.vcpus_max": "0"}, Size(8, 4096)) == LEAST
+    assert within(LEAST, Size(1 << 20, 1 << 30)) == Size(HOST_CPUS, 256 + (HOST_MIB - 256) // 128 * 128)
+    assert within(Size(2, 256), Size(1, 128)) == Size(2, 256)
+    with pytest.raises(ConfigError, match="memory_max_mib"):
+        grown({"run.runv.memory_max_mib": "4G"})
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ def test_update(runv: Runtime, limited: Callable[..., Bundle]) -> None:
     assert inside(container, "cpu.max") == "70000 100000" and quota(container) == "70000"
     assert inside(container, "memory.max") == str(64 * MIB)
     assert inside(container, "pids.max") == "40"
-    assert "cannot get more" in runv.run("update", "--memory", "800M", container.id).ok().err
+    assert "MiB of memory, and cannot grow to as much" in runv.run("update", "--memory", "800M", container.id).ok().err
     container.delete()
 
 

@@ -8,6 +8,7 @@
 #include "cleanup.h"
 #include "conn.h"
 #include "container.h"
+#include "cpus.h"
 #include "disks.h"
 #include "helper.h"
 #include "net.h"
@@ -176,6 +177,11 @@ static int op_release(struct agent *agent, const struct node *args, struct reply
 	return helper_start(agent, disks_release, args, reply, error);
 }
 
+static int op_cpus(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	return helper_start(agent, cpus_use, args, reply, error);
+}
+
 /* For what works in the container's mounts: its first process, in whose namespace they are. */
 static int in_mounts(struct agent *agent, helper_fn *fn, const struct node *args, struct reply *reply, struct error *error)
 {
@@ -250,6 +256,7 @@ static const struct {
 	{ "unplug", op_unplug },
 	{ "devices", op_devices },
 	{ "release", op_release },
+	{ "cpus", op_cpus },
 	{ "attach", op_attach },
 	{ "detach", op_detach },
 	{ "tend", op_tend },

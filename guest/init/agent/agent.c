@@ -275,6 +275,7 @@ static const struct {
 	{ "stats", container_stats },
 	{ "delete", container_delete },
 	{ "sandbox", op_sandbox },
+	{ "rename", container_rename },
 	{ "park", agent_park },
 	{ "unpark", agent_unpark },
 	{ "shutdown", op_shutdown },

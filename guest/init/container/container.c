@@ -207,20 +207,6 @@ static void name_group(const struct agent *agent, struct container *container)
 		snprintf(container->group, sizeof(container->group), "%.128s~%u", container->id, i);
 }
 
-int container_rename(struct agent *agent, const char *from, const char *to, struct error *error)
-{
-	struct container *container = container_find(agent, from, error);
-
-	if (!container)
-		return -1;
-	if (!id_valid(to))
-		return error_set(error, KIND_INVALID, "\"%.*s\" is not a valid id", ID_MAX, to);
-	if (strcmp(from, to) != 0 && lookup(agent, to))
-		return error_set(error, KIND_EXISTS, "container \"%s\" exists already", to);
-	strcpy(container->id, to);
-	return 0;
-}
-
 static struct container *container_new(struct agent *agent, const char *id, const struct node *oci)
 {
 	struct container *container = calloc(1, sizeof(*container));
@@ -374,6 +360,23 @@ int container_exec(struct agent *agent, const struct node *args, struct reply *r
 	if (process_get(container, id))
 		return error_set(error, KIND_EXISTS, "process \"%s\" exists already", id);
 	return start_exec(container, id, args, reply, error);
+}
+
+int container_rename(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
+{
+	struct container *container;
+	const char *id, *to;
+
+	if (get_str(args, "container", &id, error) < 0 || get_id(args, "to", &to, error) < 0)
+		return -1;
+	container = container_find(agent, id, error);
+	if (!container)
+		return -1;
+	if (strcmp(id, to) != 0 && lookup(agent, to))
+		return error_set(error, KIND_EXISTS, "container \"%s\" exists already", to);
+	strcpy(container->id, to);
+	reply_ok(reply, NULL);
+	return 0;
 }
 
 int container_delete(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)

@@ -37,10 +37,8 @@ struct container {
 struct container *container_find(struct agent *agent, const char *id, struct error *error);
 struct process *container_init(const struct container *container);
 
-int container_rename(struct agent *agent, const char *from, const char *to, struct error *error);
-
 /* The operations of docs/agent-protocol.md that concern whole containers */
-op_fn container_create, container_exec, container_delete;
+op_fn container_create, container_exec, container_rename, container_delete;
 /* freeze.c */
 op_fn container_pause, container_resume;
 /* oom.c */

@@ -131,22 +131,6 @@ static void begin_anew(struct agent *agent, const struct conn *conn, const char 
 	conns_close_others(agent, conn);
 }
 
-static int rename_containers(struct agent *agent, const struct node *args, struct error *error)
-{
-	struct node names;
-	const char *from, *to;
-	int result = opt_object(args, "names", &names, error);
-	json_t *value;
-
-	if (result <= 0)
-		return result;
-	json_object_foreach((json_t *)(uintptr_t)names.json, from, value) {
-		if (get_str(&names, from, &to, error) < 0 || container_rename(agent, from, to, error) < 0)
-			return -1;
-	}
-	return 0;
-}
-
 int agent_unpark(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
 {
 	const char *secret = NULL;
@@ -161,8 +145,6 @@ int agent_unpark(struct agent *agent, const struct node *args, struct reply *rep
 	}
 	if (!agent->park.parked || agent->park.reply)
 		return error_set(error, KIND_STATE, "the machine is not parked");
-	if (rename_containers(agent, args, error) < 0)
-		return -1;
 	if (secret)
 		begin_anew(agent, reply->conn, secret);
 	go_on(agent);

@@ -121,7 +121,7 @@ static int prepare(struct agent *agent, const struct options *options, struct er
 	if (!agent->test)
 		agent->log_fd = open("/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 	agent->transport = agent->test ? TRANSPORT_TEST : read_transport();
-	if (cgroup_init(error) < 0 || net_loopback(error) < 0)
+	if (cgroup_init(error) < 0 || net_boot(error) < 0)
 		return -1;
 	result = loop_init(&agent->loop);
 	if (result < 0)

@@ -11,6 +11,10 @@ MAX_LINKS = 16
 MAX_QUEUES = 4
 
 
+# The number of a card that waits for a link: the guest keeps those from here on away from its containers until `setup` asks for one.
+SPARE = 128
+
+
 def check(count: int) -> None:
     """:raise RunvError: a guest cannot have so many links"""
     if count > MAX_LINKS:

@@ -95,8 +95,8 @@ def spare(namespace: str, queues: int) -> Card:
     """
     from runv.network import taps
 
-    _, fds = netns.inside(namespace, "prepare the sandbox's network", lambda: (None, taps.open_tap(0, queues)))
-    return Card(0, fds=tuple(fds))
+    _, fds = netns.inside(namespace, "prepare the sandbox's network", lambda: (None, taps.open_tap(plan.SPARE, queues)))
+    return Card(plan.SPARE, fds=tuple(fds))
 
 
 def disconnect(namespace: str, names: list[str]) -> None:

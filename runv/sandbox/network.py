@@ -78,8 +78,7 @@ def _keep_cards(record: NetRecord, cards: tuple[Card, ...]) -> None:
 
 
 def bring_more(sandbox: SandboxFolder, agent: "Agent") -> None:
-    """Brings the links that are new in the sandbox's namespace into its running guest. A spare card that got none goes: a guest is not to
-    see what is nobody's.
+    """Brings the links that are new in the sandbox's namespace into its running guest.
 
     :raise RunvError: it could not be done; what was tried is undone then
     """
@@ -88,12 +87,6 @@ def bring_more(sandbox: SandboxFolder, agent: "Agent") -> None:
         new = set(present(sandbox)) - set(record.links)
         if new:
             wire_more(sandbox, record, agent, new)
-        cards = cards_of(record)
-        for card in cards:
-            if not card.ifindex:
-                # Its tap stays until QEMU ends: there is nobody to see that, and QMP's library takes longer to load than all of this.
-                agent.call("unplug", {"card": plan.card_address(card.number)})
-                _keep_cards(record, tuple(other for other in cards if other.ifindex))
 
 
 def namespace_of(sandbox: SandboxFolder) -> str:

@@ -360,8 +360,9 @@ def test_when_there_is_nothing_to_bring_in(sandbox: SandboxFolder) -> None:
     record.links, record.cards = ["eth0"], [[0, "eth0", 3, ""]]
     assert record.settled(["eth0"])
     assert not record.settled(["eth0", "eth1"])
-    record.cards = [[0, "", 0, ""]]
-    assert not record.settled([])
+    record.links, record.cards = [], [[plan.SPARE, "", 0, ""]]
+    assert record.settled([])
+    assert not record.settled(["eth0"])
 
 
 def test_a_record_that_cannot_be_read(sandbox: SandboxFolder) -> None:

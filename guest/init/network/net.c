@@ -16,16 +16,15 @@
 
 enum { APPEAR_MS = 5000 };
 
-static void match_link(const struct nlmsghdr *message, void *arg)
+bool link_read(const struct nlmsghdr *message, struct link *link)
 {
-	struct link *link = arg;
 	const struct ifinfomsg *info = NLMSG_DATA(message);
 	int left = (int)message->nlmsg_len - (int)NLMSG_LENGTH(sizeof(*info));
 	const unsigned char *mac = NULL, *card = NULL;
 	const char *name = NULL;
 
 	if (message->nlmsg_type != RTM_NEWLINK || left < 0 || info->ifi_flags & IFF_LOOPBACK)
-		return;
+		return false;
 	for (const struct rtattr *attr = IFLA_RTA(info); RTA_OK(attr, left); attr = RTA_NEXT(attr, left)) {
 		if (attr->rta_type == IFLA_ADDRESS && RTA_PAYLOAD(attr) == MAC_LEN)
 			mac = RTA_DATA(attr);
@@ -34,12 +33,22 @@ static void match_link(const struct nlmsghdr *message, void *arg)
 		else if (attr->rta_type == IFLA_IFNAME)
 			name = RTA_DATA(attr);
 	}
-	if (!name || !mac || memcmp(card ? card : mac, link->card, MAC_LEN) != 0)
-		return;
+	if (!name || !mac)
+		return false;
 	link->index = info->ifi_index;
 	link->up = info->ifi_flags & IFF_UP;
 	memcpy(link->mac, mac, MAC_LEN);
+	memcpy(link->card, card ? card : mac, MAC_LEN);
 	snprintf(link->name, sizeof(link->name), "%s", name);
+	return true;
+}
+
+static void match_link(const struct nlmsghdr *message, void *arg)
+{
+	struct link *wanted = arg, link;
+
+	if (link_read(message, &link) && memcmp(link.card, wanted->card, MAC_LEN) == 0)
+		*wanted = link;
 }
 
 int net_find(const struct net *net, struct link *link)
@@ -64,6 +73,9 @@ static int await_link(const struct net *net, struct link *link, const char *card
 
 		if (result < 0)
 			return error_sys(error, -result, "cannot list the network interfaces");
+		result = link->index ? 0 : spare_fetch(net, link);
+		if (result < 0)
+			return error_sys(error, -result, "cannot put the network card with address %s to use", card);
 		if (link->index)
 			return 0;
 		if (left <= 0)
@@ -234,8 +246,7 @@ int net_each(const struct net *net, const struct node *args, const char *member,
 	return 0;
 }
 
-/* Before there is a template of this guest: half of what a setup without interfaces would take is spent here. */
-int net_loopback(struct error *error)
+static int bring_up_loopback(struct error *error)
 {
 	cleanup_close int fd = nl_open(0);
 	struct nl_request request;
@@ -245,6 +256,12 @@ int net_loopback(struct error *error)
 	if (fd >= 0)
 		result = nl_talk(fd, &request);
 	return result < 0 ? error_sys(error, -result, "cannot bring up the loopback interface") : 0;
+}
+
+/* Before there is a template of this guest: half of what a setup without interfaces would take is spent here. */
+int net_boot(struct error *error)
+{
+	return bring_up_loopback(error) < 0 ? -1 : spare_put_away(error);
 }
 
 int net_setup(const struct node *args, struct error *error)

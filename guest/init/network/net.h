@@ -13,6 +13,8 @@
 
 #include "jsonget.h"
 
+struct nlmsghdr;
+
 enum { MAC_LEN = 6 };
 
 struct address {
@@ -42,6 +44,9 @@ struct link {
 	char name[IF_NAMESIZE];
 };
 
+/* What a RTM_NEWLINK says; false where it is no Ethernet link but the loopback, or another message. */
+bool link_read(const struct nlmsghdr *message, struct link *link);
+
 /* Fills the rest of link, or leaves its index 0. 0 or -errno */
 int net_find(const struct net *net, struct link *link);
 
@@ -52,8 +57,15 @@ int net_each(const struct net *net, const struct node *args, const char *member,
 /* net_routes.c: routes, rules and neighbours of args */
 int net_routes(const struct net *net, const struct node *args, struct error *error);
 
+/*
+ * net_spare.c: cards that wait for a link are put away at boot: 0 or -1. spare_fetch gets the card that link names back and fills the rest of link, or
+ * leaves its index 0 where there is no such card: 0 or -errno
+ */
+int spare_put_away(struct error *error);
+int spare_fetch(const struct net *net, struct link *link);
+
 /* At boot. 0 or -1 */
-int net_loopback(struct error *error);
+int net_boot(struct error *error);
 
 /* The agent's requests; they run in a helper. */
 int net_setup(const struct node *args, struct error *error);

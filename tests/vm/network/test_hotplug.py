@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Callable
 
 import pytest
@@ -37,10 +39,20 @@ def test_links_between_create_and_start(runv: Runtime, bundle: Bundle, empty: Ne
     assert empty.nothing_of_ours()
 
 
-def test_nothing_came(runv: Runtime, bundle: Bundle, empty: Net) -> None:
-    created = runv.start(in_namespace(bundle, empty.path).args("ls", "/sys/class/net"))
-    assert created.wait() == 0
-    assert created.output() == b"lo\n"
+def test_nothing_came(make_bundle: Callable[[], Bundle], runv: Runtime, empty: Net) -> None:
+    """A card is kept all the same: unseen, also with all capabilities, and for the first link that comes, even without a port."""
+    powers = {name: ["CAP_NET_ADMIN", "CAP_NET_RAW"] for name in ("bounding", "effective", "permitted")}
+    bundle = in_namespace(make_bundle(), empty.path).args("sleep", "1000", capabilities=powers)
+    runv = dataclasses.replace(runv, env={**runv.env, "RUNV_HOTPLUG_PORTS": "0"})
+    created = runv.start(bundle)
+    assert created.exec("sh", "-c", "ls /sys/class/net; ip -o link").out.splitlines()[0] == "lo"
+    assert len(created.exec("ip", "-o", "link").out.splitlines()) == 1
+    assert json.loads(runv.run("interface", "list", "--format", "json", created.id).ok().out) == []
+    empty.veth("eth0", 0)
+    # A link of the container's own is in the way.
+    created.exec("ip", "link", "add", "eth0", "type", "bridge").ok()
+    runv.run("interface", "add", created.id, "eth0").ok()
+    assert created.exec("ping", "-c1", "-W5", "10.77.0.1").code == 0
     created.delete()
     assert empty.nothing_of_ours()
 

@@ -84,7 +84,8 @@ class Network(_Section, frozen=True):
 
 class Config(_Section, frozen=True):
     """Everything. ``runv``, ``monitor``: programs; empty: those installed beside hyperd. ``machine_image``: whose programs a process in a machine finds. ``ready_machines`` wait for pods of the usual size; each takes the
-    memory of a machine that does nothing. ``root`` is kept across reboots (database, images, disks, logs), ``state`` is not (sockets, bundles, what runs)."""
+    memory of a machine that does nothing. ``root`` is kept across reboots (database, images, disks, logs), ``state`` is not (sockets, bundles, what runs).
+    ``secrets_key``: the file of the key that secrets are sealed with; empty: ROOT/secrets.key. It is made where it is missing."""
 
     root: str = "/var/lib/hyperd"
     state: str = "/run/hyperd"
@@ -96,6 +97,7 @@ class Config(_Section, frozen=True):
     create_parallel: _Count = 4
     ready_machines: Annotated[int, msgspec.Meta(ge=0, le=64)] = 1
     kept_events: _Count = 10000
+    secrets_key: str = ""
     api: Api = Api()
     restart: Restart = Restart()
     timeouts: Timeouts = Timeouts()
@@ -111,6 +113,11 @@ class Config(_Section, frozen=True):
     def database(self) -> Path:
         """The store."""
         return Path(self.root) / "hyperd.db"
+
+    @property
+    def key_file(self) -> Path:
+        """The key that secrets are sealed with."""
+        return Path(self.secrets_key) if self.secrets_key else Path(self.root) / "secrets.key"
 
     def pod_state(self, pod: str) -> Path:
         """The folder for what of a pod ends with the host."""
@@ -151,7 +158,7 @@ def parse(data: object, source: str) -> Config:
 
 
 def _check(config: Config, source: str) -> None:
-    for name, value in (("root", config.root), ("state", config.state), ("api.socket", config.api.socket)):
+    for name, value in (("root", config.root), ("state", config.state), ("api.socket", config.api.socket), ("secrets_key", config.secrets_key or "/")):
         if not value.startswith("/"):
             raise InvalidError(f"{source}: {name} must be an absolute path, not {value!r}")
     if config.log_level not in ("debug", "info", "warning", "error"):

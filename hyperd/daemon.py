@@ -25,6 +25,7 @@ from hyperd.pods.network import NoNetworks, PodNetworks
 from hyperd.pods.prepare import BundlePreparer
 from hyperd.pods.runv import Runv
 from hyperd.pods.tools import Tools
+from hyperd.sealing import Seal
 from hyperd.store import Store
 from hyperd.volumes import Volumes
 
@@ -59,6 +60,7 @@ async def running(config: Config, *, stop_pods: bool = False) -> AsyncIterator[S
         services = assemble(config)
         server = Server(services)
         await services.manager.start()
+        await asyncio.to_thread(services.images.seal_credentials)
         try:
             for pod in services.manager.all():
                 services.execs.adopt(pod)
@@ -79,6 +81,8 @@ def _make_folders(config: Config) -> None:
     try:
         for folder in (Path(config.root), Path(config.state), Path(config.root) / "pods", Path(config.state) / "pods"):
             folder.mkdir(mode=0o711, parents=True, exist_ok=True)
+        for folder in (Path(config.root) / "pods", Path(config.state) / "pods"):
+            folder.chmod(0o700)  # what is put into containers is no other user's business
     except OSError as error:
         raise UnavailableError(f"cannot make {error.filename}: {error.strerror}", hint="hyperd needs root, or folders of its own") from error
 
@@ -100,10 +104,11 @@ def _only_one(path: Path) -> Iterator[None]:
 def assemble(config: Config) -> Services:
     """All parts, none of them at work yet."""
     root, state = Path(config.root), Path(config.state)
-    store = Store(config.database, config.kept_events)
+    seal = Seal(config.key_file)
+    store = Store(config.database, config.kept_events, seal)
     runtime = Runv(config.runv, config.runv_root, command_s=config.timeouts.command_s)
     mirrors = tuple((host, tuple(names)) for host, names in config.images.mirrors.items())
-    images = Images(root / "images", ImageSettings(mirrors=mirrors, insecure=config.images.insecure))
+    images = Images(root / "images", ImageSettings(mirrors=mirrors, insecure=config.images.insecure), seal)
     volumes = Volumes(root / "volumes")
     networks = Networks(root / "networks", run=state / "netns", settings=_network_settings(config)) if config.network.enabled else None
     pod_networks = PodNetworks(networks) if networks is not None else NoNetworks()

@@ -161,7 +161,7 @@ class Container(Spec, frozen=True):
     how often "on-failure" starts it again, 0: always. ``healthcheck`` None: there is none, whatever the image says.
 
     ``environment`` keeps its order. An init container with ``restart`` "always" is a sidecar: it is started in its turn and stays.
-    ``fields`` are variables whose values are known at the start only. If there are any, ``environment``, ``command`` and ``args`` are templates, in which
+    ``secrets``: those whose values are shown to nobody. ``fields`` are variables whose values are known at the start only. If there are any, ``environment``, ``command`` and ``args`` are templates, in which
     ``$(NAME)`` is such a value and ``$$`` a dollar sign. ``stdin_once``: the input ends with the first who attached to it.
     """
 
@@ -171,6 +171,7 @@ class Container(Spec, frozen=True):
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[str, ...] = ()
     fields: tuple[tuple[str, Late], ...] = ()
     working_dir: str = ""
     tty: bool = False

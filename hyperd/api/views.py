@@ -14,7 +14,7 @@ from hyperd.spec import Container as ContainerSpec
 from hyperd.spec import Pod as PodSpec
 from hyperd.store import ContainerRecord, Event, ExecRecord
 
-_HIDDEN = "(hidden)"
+_HIDDEN = "***"
 
 
 class ContainerBrief(msgspec.Struct, frozen=True, kw_only=True):
@@ -182,7 +182,31 @@ def shown(wanted: spec.Pod) -> spec.Pod:
         files = tuple(msgspec.structs.replace(file, content=_HIDDEN, encoding="raw") for file in source.files)
         return msgspec.structs.replace(volume, source=msgspec.structs.replace(source, files=files))
 
-    return msgspec.structs.replace(wanted, volumes=tuple(hide(volume) for volume in wanted.volumes))
+    return msgspec.structs.replace(
+        wanted,
+        volumes=tuple(hide(volume) for volume in wanted.volumes),
+        containers=tuple(shown_container(one) for one in wanted.containers),
+        init_containers=tuple(shown_container(one) for one in wanted.init_containers),
+    )
+
+
+def shown_container(wanted: spec.Container) -> spec.Container:
+    """A container without its secrets: other variables, and commands, may have been made with them."""
+    values = sorted({text for name, text in wanted.environment if name in wanted.secrets and text}, key=len, reverse=True)
+    if not wanted.secrets:
+        return wanted
+
+    def hide(text: str) -> str:
+        for value in values:
+            text = text.replace(value, _HIDDEN)
+        return text
+
+    return msgspec.structs.replace(
+        wanted,
+        environment=tuple((name, _HIDDEN if name in wanted.secrets else hide(text)) for name, text in wanted.environment),
+        command=tuple(hide(text) for text in wanted.command),
+        args=tuple(hide(text) for text in wanted.args),
+    )
 
 
 def _brief(pod: Pod, record: ContainerRecord) -> ContainerBrief:
@@ -242,7 +266,7 @@ def container_view(pod: Pod, record: ContainerRecord, *, full: bool = False) -> 
         reason=record.message,
         retry=timestamp(record.retry_at),
         health=_health_view(health) if health is not None else None,
-        spec=wanted if full else None,
+        spec=shown_container(wanted) if full else None,
     )
 
 

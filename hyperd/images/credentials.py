@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 from hyperd.errors import InvalidError, UnavailableError
 from hyperd.images.references import DEFAULT_HOST
 from hyperd.images.settings import ImageSettings
+from hyperd.sealing import Seal
 
 _DOCKER_HUB = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _HELPER_TIMEOUT_S = 15.0
 _FILE_MAX = 1 << 20
+_SEALED, _PURPOSE = "sealed", "hyperd credentials of registries"
 
 
 class Credentials(NamedTuple):
@@ -34,11 +36,15 @@ class Credentials(NamedTuple):
 
 
 class Keyring:
-    """Looks credentials up anew each time: files change, tokens of helpers expire."""
+    """Looks credentials up anew each time: files change, tokens of helpers expire.
 
-    def __init__(self, own: Path, settings: ImageSettings) -> None:
+    :param seal: for what ``keep`` writes, in a file of its own; a file that the settings name is Docker's in form, as others may read it
+    """
+
+    def __init__(self, own: Path, settings: ImageSettings, seal: Seal | None = None) -> None:
         self._own = Path(settings.auth_file) if settings.auth_file else own
         self._settings = settings
+        self._seal = None if settings.auth_file else seal
 
     async def find(self, host: str, path: str = "") -> Credentials | None:
         """For a repository of a registry. None: nobody knows any.
@@ -46,7 +52,7 @@ class Keyring:
         :raise UnavailableError: a file cannot be read, or a helper fails
         """
         for file in self._files():
-            config = _read(file)
+            config = self._load(file)
             if config is None:
                 continue
             found = await self._in_config(config, file, host, path)
@@ -96,15 +102,39 @@ class Keyring:
         self._change(lambda entries: gone.append(entries.pop(_names(host)[0], None)))
         return gone != [None]
 
+    def seal_up(self) -> None:
+        """Seals what was kept in clear.
+
+        :raise UnavailableError: the file cannot be read or written
+        """
+        if self._seal is not None and _SEALED not in (_read(self._own) or {_SEALED: ""}):
+            self._change(lambda entries: None)
+
+    def _load(self, file: Path) -> dict[str, Any] | None:
+        config = _read(file)
+        if config is None or self._seal is None or file != self._own or _SEALED not in config:
+            return config
+        try:
+            found = json.loads(self._seal.open(base64.b64decode(str(config[_SEALED]), validate=True), _PURPOSE))
+        except ValueError as error:
+            raise UnavailableError(f"cannot read {file}: it is damaged", hint="remove it, and log in anew") from error
+        return found if isinstance(found, dict) else {}
+
+    def _document(self, config: dict[str, Any]) -> dict[str, Any]:
+        """What is written of it."""
+        if self._seal is None:
+            return config
+        return {_SEALED: base64.b64encode(self._seal.close(json.dumps(config).encode(), _PURPOSE)).decode()}
+
     def _change(self, change: Any) -> None:
-        config = _read(self._own) or {}
+        config = self._load(self._own) or {}
         entries = _table(config, "auths")
         change(entries)
         temporary = self._own.with_name(f".{self._own.name}.{os.getpid()}")
         try:
             fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
             with open(fd, "w") as file:
-                json.dump(config | {"auths": entries}, file)
+                json.dump(self._document(config | {"auths": entries}), file)
                 file.flush()
                 os.fsync(fd)
             temporary.rename(self._own)

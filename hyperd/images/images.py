@@ -29,6 +29,7 @@ from hyperd.images.settings import ImageSettings
 from hyperd.images.store import ImageRecord, Store, parts_of
 from hyperd.images.tasks import in_thread
 from hyperd.images.transfer import Downloads
+from hyperd.sealing import Seal
 
 Policy = Literal["always", "missing", "never"]
 
@@ -47,14 +48,17 @@ class _Here(NamedTuple):
 class Images:
     """All images of a host. Its methods raise errors of :mod:`hyperd.errors` alone, and leave nothing half done when they do."""
 
-    def __init__(self, root: Path, settings: ImageSettings | None = None) -> None:
-        """:raise ConflictError: another process uses ``root``"""
+    def __init__(self, root: Path, settings: ImageSettings | None = None, seal: Seal | None = None) -> None:
+        """
+        :param seal: for the passwords of registries; None: they are kept as Docker keeps them
+        :raise ConflictError: another process uses ``root``
+        """
         self._settings = settings or ImageSettings()
         self._store = Store(root)
         self._catalog = Catalog(self._store)
         self._recorder = Recorder(self._store, self._catalog, self._settings)
         self._downloads = Downloads(self._store, self._settings)
-        self._keyring = Keyring(root / "auth.json", self._settings)
+        self._keyring = Keyring(root / "auth.json", self._settings, seal)
 
     def close(self) -> None:
         """Gives the folder free."""
@@ -65,6 +69,13 @@ class Images:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def seal_credentials(self) -> None:
+        """Seals those that were kept in clear.
+
+        :raise UnavailableError: the file cannot be read or written
+        """
+        self._keyring.seal_up()
 
     # Looks
 

@@ -78,6 +78,8 @@ def check_container(found: spec.Container, path: str, volumes: set[str]) -> None
     for index, (name, value) in enumerate(found.environment):
         names.variable(name, f"{path}.environment[{index}]")
         names.no_nul(value, f"{path}.environment[{index}]")
+    for index, name in enumerate(found.secrets):
+        names.variable(name, f"{path}.secrets[{index}]")
     for index, (name, _) in enumerate(found.fields):
         names.variable(name, f"{path}.fields[{index}]")
     names.no_nul(found.working_dir, f"{path}.working_dir")

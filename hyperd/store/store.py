@@ -1,6 +1,7 @@
 """Access to the database. All of it runs on one thread of its own, so that the event loop never waits for a disk."""
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +11,10 @@ from typing import TypeVar
 import msgspec
 
 from hyperd.errors import ConflictError, UnavailableError
+from hyperd.sealing import Seal
 from hyperd.store.records import ContainerRecord, Event, ExecRecord, PodRecord
 from hyperd.store.schema import migrate
+from hyperd.store.sealing import opened, purpose, seal_all
 
 Result = TypeVar("Result")
 
@@ -34,11 +37,15 @@ class Contents(msgspec.Struct, frozen=True):
 class Store:
     """The database. A change that was awaited is on disk, as far as a crash of this process goes.
 
+    Records of pods and further processes have secrets in them, in variables, files and commands: they are sealed.
+
     :param kept_events: how many of the newest events are kept
+    :param seal: its key is made at the first opening; None: the key is beside the database
     """
 
-    def __init__(self, path: Path, kept_events: int = 10000) -> None:
+    def __init__(self, path: Path, kept_events: int = 10000, seal: Seal | None = None) -> None:
         self._path = path
+        self._seal = seal or Seal(path.with_name("secrets.key"))
         self._kept_events = kept_events
         self._thread = ThreadPoolExecutor(1, "store")
         self._connection: sqlite3.Connection | None = None
@@ -64,7 +71,7 @@ class Store:
 
         def write(connection: sqlite3.Connection) -> None:
             try:
-                connection.execute("INSERT INTO pods VALUES (?, ?, ?)", (pod.id, pod.name, msgspec.json.encode(pod)))
+                connection.execute("INSERT INTO pods VALUES (?, ?, ?)", (pod.id, pod.name, self._sealed("pods", pod)))
                 for container in containers:
                     _put_container(connection, container)
             except sqlite3.IntegrityError:
@@ -76,7 +83,7 @@ class Store:
         """Writes a pod, and containers of it, in one step."""
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.execute("UPDATE pods SET name = ?, record = ? WHERE id = ?", (pod.name, msgspec.json.encode(pod), pod.id))
+            connection.execute("UPDATE pods SET name = ?, record = ? WHERE id = ?", (pod.name, self._sealed("pods", pod), pod.id))
             for container in containers:
                 _put_container(connection, container)
 
@@ -96,13 +103,13 @@ class Store:
         def write(connection: sqlite3.Connection) -> None:
             connection.execute("DELETE FROM execs WHERE container = ?", (container,))
             connection.execute("DELETE FROM containers WHERE id = ?", (container,))
-            connection.execute("UPDATE pods SET record = ? WHERE id = ?", (msgspec.json.encode(pod), pod.id))
+            connection.execute("UPDATE pods SET record = ? WHERE id = ?", (self._sealed("pods", pod), pod.id))
 
         await self._write(write)
 
     async def put_exec(self, record: ExecRecord) -> None:
         """Adds or changes a process."""
-        row = (record.id, record.pod, record.container, msgspec.json.encode(record))
+        row = (record.id, record.pod, record.container, self._sealed("execs", record))
         sql = "INSERT INTO execs VALUES (?, ?, ?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record"
         await self._write(lambda connection: _ignore(connection.execute(sql, row)))
 
@@ -146,7 +153,7 @@ class Store:
         def guarded() -> Result:
             try:
                 return work()
-            except sqlite3.Error as error:
+            except (sqlite3.Error, OSError) as error:
                 raise UnavailableError(f"cannot use {self._path}: {error}") from error
 
         # What was begun is finished: an abandoned wait must not leave the caller's memory behind the file.
@@ -158,6 +165,8 @@ class Store:
         return self._connection
 
     def _open(self) -> Contents:
+        # Its log and index have the mode that it has.
+        os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
         connection = sqlite3.connect(self._path, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
         self._connection = connection
         self._path.chmod(0o600)
@@ -165,11 +174,15 @@ class Store:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         migrate(connection)
+        seal_all(connection, self._seal)
         return Contents(
-            [_POD.decode(row[0]) for row in connection.execute("SELECT record FROM pods")],
+            [_POD.decode(record) for record in opened(connection, self._seal, "pods")],
             [_CONTAINER.decode(row[0]) for row in connection.execute("SELECT record FROM containers")],
-            [_EXEC.decode(row[0]) for row in connection.execute("SELECT record FROM execs")],
+            [_EXEC.decode(record) for record in opened(connection, self._seal, "execs")],
         )
+
+    def _sealed(self, table: str, record: PodRecord | ExecRecord) -> bytes:
+        return self._seal.close(msgspec.json.encode(record), purpose(table, record.id))
 
     def _close(self) -> None:
         if self._connection is not None:

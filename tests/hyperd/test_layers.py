@@ -15,7 +15,7 @@ import runv
 # A part may import those of lower levels, and itself. Parts of one level know nothing of each other.
 LEVELS = [
     {"errors", "expansion", "signals"},
-    {"spec", "config", "certificates", "journal", "systemd"},
+    {"spec", "config", "certificates", "journal", "sealing", "systemd"},
     {"manifests", "bundle", "images", "streams", "networks", "volumes", "store"},
     {"pods"},
     {"api"},

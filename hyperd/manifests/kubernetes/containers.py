@@ -42,6 +42,7 @@ def container(found: records.Container, path: str, pod: records.PodSpec, scope: 
         command=_words(found.command, env, f"{path}.command"),
         args=_words(found.args, env, f"{path}.args"),
         environment=tuple(env.values.items()),
+        secrets=env.secrets,
         fields=tuple(env.fields.items()),
         working_dir=names.no_nul(found.working_dir, f"{path}.workingDir"),
         tty=found.tty,

@@ -13,10 +13,11 @@ from hyperd.spec import Late
 
 
 class Environment(NamedTuple):
-    """``values`` are templates when there are ``fields``; see ``hyperd.spec.Container``."""
+    """``values`` are templates when there are ``fields``; see ``hyperd.spec.Container``. ``secrets``: those that come from Secrets."""
 
     values: dict[str, str]
     fields: dict[str, Late]
+    secrets: tuple[str, ...] = ()
 
     def expand(self, text: str, path: str) -> str:
         return expand(text, self.values, path, self.fields)
@@ -27,6 +28,7 @@ def environment(container: records.Container, path: str, scope: Scope) -> Enviro
     fields: dict[str, Late] = {}
     has_late = any(_late(variable) for variable in container.env)
     values: dict[str, str] = {}
+    secrets: set[str] = set()
     size = 0
     for index, source in enumerate(container.env_from):
         found = _from(source, f"{path}.envFrom[{index}]", scope)
@@ -34,6 +36,7 @@ def environment(container: records.Container, path: str, scope: Scope) -> Enviro
         check_weight(size, f"{path}.envFrom", ENVIRONMENT_MAX)
         for name, text in found.items():
             values[name] = quote(text) if has_late else text
+        secrets = secrets | found.keys() if source.secret_ref else secrets - found.keys()
     for index, variable in enumerate(container.env):
         where = f"{path}.env[{index}]"
         names.variable(variable.name, f"{where}.name")
@@ -41,6 +44,7 @@ def environment(container: records.Container, path: str, scope: Scope) -> Enviro
         if variable.name in fields or (late and any(earlier.name == variable.name for earlier in container.env[:index])):
             raise InvalidError(f"{where}.name: {variable.name!r} is there already, and one of the two is known at the start only")
         values.pop(variable.name, None)
+        secrets.discard(variable.name)
         if late is not None:
             fields[variable.name] = late
         elif variable.value_from is None:
@@ -50,12 +54,13 @@ def environment(container: records.Container, path: str, scope: Scope) -> Enviro
         else:
             given = _value(variable.value_from, container.name, f"{where}.valueFrom", scope)
             if given is not None:
+                secrets |= {variable.name} if variable.value_from.secret_key_ref else set()
                 values[variable.name] = quote(given) if has_late else given
         if variable.value is not None and variable.value != "" and variable.value_from is not None:
             raise InvalidError(f"{where}: only one of value and valueFrom can be given")
         size += len(variable.name) + len(values.get(variable.name, ""))
         check_weight(size, f"{path}.env", ENVIRONMENT_MAX)
-    return Environment(values, fields)
+    return Environment(values, fields, tuple(name for name in values if name in secrets))
 
 
 def _late(variable: records.Variable) -> Late | None:

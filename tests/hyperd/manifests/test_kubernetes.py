@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from hyperd import spec
+from hyperd.api.views import shown_container
 from hyperd.errors import InvalidError
 from hyperd.manifests import load
 
@@ -414,3 +415,17 @@ def test_a_replication_controller() -> None:
         read({**controller, "spec": {**controller["spec"], "selector": {"app": "y"}}})
     del controller["spec"]["selector"]
     assert len(read(controller).pods) == 2
+
+
+def test_variables_from_secrets_are_known_as_such() -> None:
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "stringData": {"password": "hunter2", "user": "me"}}
+    env: list[Json] = [
+        {"name": "PASSWORD", "valueFrom": {"secretKeyRef": {"name": "s", "key": "password"}}},
+        {"name": "URL", "value": "db://$(PASSWORD)@db"},
+        {"name": "user", "value": "not secret any more"},
+    ]
+    made = read(secret, pod(container(env=env, envFrom=[{"secretRef": {"name": "s"}}], args=["--password=$(PASSWORD)"]))).pods[0].containers[0]
+    assert set(made.secrets) == {"PASSWORD", "password"}
+    shown = shown_container(made)
+    assert dict(shown.environment) == {"PASSWORD": "***", "password": "***", "URL": "db://***@db", "user": "not secret any more"}
+    assert shown.args == ("--password=***",) and "hunter2" not in repr(shown)

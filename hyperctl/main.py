@@ -41,7 +41,7 @@ GROUPS: tuple[tuple[str, tuple[Entry, ...]], ...] = (
         Entry("unpause", "pods:unpause", "let it go on"),
         Entry("rm", "pods:rm", "remove pods or containers"),
         Entry("wait", "pods:wait", "wait for the end, and print the exit code"),
-        Entry("update", "pods:update", "change the size or the labels of a pod"),
+        Entry("update", "pods:update", "change the size, the limits or the labels of pods that run"),
         Entry("rename", "pods:rename", "give a container another name"),
         Entry("exec", "process:exec_", "run one more process in a container, or in its machine"),
         Entry("attach", "process:attach", "attach to the process of a container"),

@@ -54,6 +54,13 @@ class Timeouts(_Section, frozen=True):
     command_s: _Seconds = 60.0
 
 
+class Machines(_Section, frozen=True):
+    """What the machine of a pod may grow to while it runs, and never more than the host has; 0: it does not. Each virtual CPU that may come takes 0.3 MB."""
+
+    vcpus_max: Annotated[int, msgspec.Meta(ge=0, le=255)] = 8
+    memory_max_mib: Annotated[int, msgspec.Meta(ge=0, le=1 << 24)] = 1 << 20
+
+
 class Images(_Section, frozen=True):
     """``mirrors`` are asked before a registry, ``insecure`` ones by HTTP or without a certificate that can be checked."""
 
@@ -101,6 +108,7 @@ class Config(_Section, frozen=True):
     api: Api = Api()
     restart: Restart = Restart()
     timeouts: Timeouts = Timeouts()
+    machines: Machines = Machines()
     images: Images = Images()
     network: Network = Network()
 

@@ -136,25 +136,48 @@ def wait(app: App, names: tuple[str, ...]) -> None:
     each(names, one)
 
 
-@command("update", examples="hyperctl update --cpu 4 --memory 2g web\nhyperctl update --label tier=front --label-rm old web")
-@click.option("--cpu", "--cpus", "cpu", type=click.FloatRange(0, min_open=True), metavar="N", help="How many CPUs each container may use: 0.5 is half of one.")
-@click.option("-m", "--memory", metavar="SIZE", help="How much memory each container may use; a number alone is MiB.")
+@command("update", examples="hyperctl update --cpu 4 --memory 2g web\nhyperctl update --cpus 0.5 --memory-limit 300m -c server web\nhyperctl update --label tier=front --label-rm old web")
+@click.option("--cpu", type=click.IntRange(1), metavar="N", help="Virtual CPUs of the machine.")
+@click.option("-m", "--memory", metavar="SIZE", help="Memory of the machine; a number alone is MiB.")
+@click.option("--cpus", type=click.FloatRange(0, min_open=True), metavar="N", help="Limit of each container within the machine: 0.5 is half a CPU.")
+@click.option("--memory-limit", metavar="SIZE", help="Limit of each container within the machine.")
+@click.option("-c", "--container", metavar="NAME", help="Limit only this container of the pod.")
 @click.option("-l", "--label", multiple=True, metavar="NAME=VALUE", help="Set a label.")
 @click.option("--label-rm", multiple=True, metavar="NAME", help="Remove a label.")
 @_pods
 @pass_app
-def update(app: App, names: tuple[str, ...], cpu: float | None, memory: str | None, label: tuple[str, ...], label_rm: tuple[str, ...]) -> None:
-    """Change the limits of the containers of pods while they run, or the labels. The machine grows with what they need."""
+def update(
+    app: App,
+    names: tuple[str, ...],
+    cpu: int | None,
+    memory: str | None,
+    cpus: float | None,
+    memory_limit: str | None,
+    container: str | None,
+    label: tuple[str, ...],
+    label_rm: tuple[str, ...],
+) -> None:
+    """Change pods while they run: the size of the machine (--cpu, --memory), the limits of the containers in it (--cpus, --memory-limit), or labels.
+
+    The machine grows with limits that need more than it has. It gets no smaller than it was started with. Pods that do not run have the new size when they are
+    started next."""
     body: dict[str, Any] = {}
     labels: dict[str, str | None] = {name: None for name in label_rm}
     labels |= dict(text.partition("=")[::2] for text in label)
     if labels:
         body["labels"] = labels
-    resources = {name: value for name, value in (("cpu", cpu), ("memory", mebibytes(memory) if memory else None)) if value}
-    if resources:
-        body["resources"] = resources
+    machine = {"vcpus": cpu, "memory_mib": mebibytes(memory) if memory else None}
+    resources = {"cpu": cpus, "memory": mebibytes(memory_limit) if memory_limit else None}
+    for member, values in (("machine", machine), ("resources", resources)):
+        given = {name: value for name, value in values.items() if value}
+        if given:
+            body[member] = given
+    if container and "resources" not in body:
+        raise click.UsageError("--container goes with --cpus or --memory-limit", click.get_current_context())
+    if container:
+        body["container"] = container
     if not body:
-        raise click.UsageError("nothing to change: name --cpu, --memory, --label or --label-rm", click.get_current_context())
+        raise click.UsageError("nothing to change: name --cpu, --memory, --cpus, --memory-limit, --label or --label-rm", click.get_current_context())
 
     def one(name: str) -> None:
         app.client.request("PATCH", path("pods", name), body=body)

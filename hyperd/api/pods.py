@@ -8,6 +8,7 @@ import msgspec
 
 from hyperd import manifests, spec
 from hyperd.api.call import Body, Call, Params, Route
+from hyperd.api.resize import PatchBody, resize
 from hyperd.api.streams import Lines
 from hyperd.api.views import EndView, PodView, pod_view
 from hyperd.errors import ConflictError, InvalidError, MissingError
@@ -76,20 +77,6 @@ class FollowParams(Params, frozen=True):
     """``follow``: once a second, until the pod stops."""
 
     follow: bool = False
-
-
-class PatchBody(Body, frozen=True):
-    """``labels``: null removes one. ``resources``: those of the pod's containers."""
-
-    labels: dict[str, str | None] | None = None
-    resources: "Resources | None" = None
-
-
-class Resources(Body, frozen=True):
-    """``cpu``: how many, ``memory``: MiB; None: as it is."""
-
-    cpu: float | None = None
-    memory: int | None = None
 
 
 class Top(msgspec.Struct, frozen=True):
@@ -247,32 +234,14 @@ async def unpause(call: Call) -> PodView:
 
 
 async def patch(call: Call) -> PodView:
-    """Changes labels, and the limits of a pod where it is."""
+    """Changes labels, the size of the machine, and the limits of containers where they are."""
     pod = pod_of(call)
+    await resize(call.services.tools.runtime, pod, call.body)
     if call.body.labels is not None:
         labels = {**pod.book.pod.spec.labels, **call.body.labels}
         kept = {key: value for key, value in labels.items() if value is not None}
         await pod.book.change(spec=msgspec.structs.replace(pod.book.pod.spec, labels=kept))
-    if call.body.resources is not None:
-        await _resize(call, pod, call.body.resources)
     return pod_view(pod)
-
-
-async def _resize(call: Call, pod: Pod, wanted: Resources) -> None:
-    """All containers of the pod get the same limits, as they share one machine."""
-    if (wanted.cpu is not None and not 0.01 <= wanted.cpu <= 1024) or (wanted.memory is not None and not 4 <= wanted.memory <= 1 << 24):
-        raise InvalidError("resources: cpu must be from 0.01 to 1024, memory from 4 MiB")
-    flags = [] if wanted.cpu is None else [f"--cpu-quota={int(wanted.cpu * 100000)}", "--cpu-period=100000"]
-    flags += [] if wanted.memory is None else [f"--memory={wanted.memory}M"]
-    for record in pod.book.of_kind("sidecar", "main"):
-        if record.phase == "running":
-            await call.services.tools.runtime.call("update", *flags, record.id)
-    changes: dict[str, Any] = {} if wanted.cpu is None else {"cpus": wanted.cpu}
-    changes |= {} if wanted.memory is None else {"memory": wanted.memory << 20}
-    resized = tuple(
-        msgspec.structs.replace(one, resources=msgspec.structs.replace(one.resources, **changes)) for one in pod.book.pod.spec.containers
-    )
-    await pod.book.change(spec=msgspec.structs.replace(pod.book.pod.spec, containers=resized))
 
 
 async def wait(call: Call) -> EndView:
@@ -315,7 +284,7 @@ ROUTES = (
     Route("GET", "/pods", listing, "List pods", ListParams, answer=list[PodView]),
     Route("GET", "/pods/{name}", show, "Show a pod", answer=PodView),
     Route("DELETE", "/pods/{name}", remove, "Remove a pod", RemoveParams, status=204),
-    Route("PATCH", "/pods/{name}", patch, "Change labels and limits of a pod", body=PatchBody, answer=PodView),
+    Route("PATCH", "/pods/{name}", patch, "Change labels, size and limits of a pod", body=PatchBody, answer=PodView),
     Route("POST", "/pods/{name}/start", start, "Start a pod", answer=PodView),
     Route("POST", "/pods/{name}/stop", stop, "Stop a pod", StopParams, answer=PodView),
     Route("POST", "/pods/{name}/restart", restart, "Stop and start a pod", StopParams, answer=PodView),

@@ -20,7 +20,7 @@ class Cpu(msgspec.Struct, frozen=True):
 
 
 class Memory(msgspec.Struct, frozen=True):
-    """In bytes; ``limit`` 0: none."""
+    """In bytes; ``limit``: of a pod, or of a container that has none, what the machine has."""
 
     usage: int
     limit: int
@@ -70,14 +70,15 @@ async def pod_stats(services: Services, pod: Pod) -> PodStats:
     if pod.book.pod.phase != "running":
         raise ConflictError(f"pod {pod.book.pod.name} is {policy.state_of(pod.book.pod)}")
     running = [one for one in pod.book.of_kind("main", "sidecar", "init") if one.phase == "running"]
-    found = await asyncio.gather(*(_container_stats(services, one.id, one.name) for one in running))
+    machine = services.tools.runtime.machine_size(pod.book.pod.id)[1] << 20
+    found = await asyncio.gather(*(_container_stats(services, one.id, one.name, machine) for one in running))
     containers = [one for one in found if one is not None]
     return PodStats(
         pod=pod.book.pod.name,
         id=pod.book.pod.id,
         time=timestamp(time.time()),
         cpu=Cpu(sum(one.cpu.usage_ns for one in containers)),
-        memory=Memory(sum(one.memory.usage for one in containers), pod.book.pod.spec.memory_mib << 20),
+        memory=Memory(sum(one.memory.usage for one in containers), machine),
         network=await asyncio.to_thread(_network, services.tools.runtime.pid(pod.book.pod.id)),
         block=Block(sum(one.block.read_bytes for one in containers), sum(one.block.write_bytes for one in containers)),
         pids=sum(one.pids for one in containers),
@@ -85,8 +86,8 @@ async def pod_stats(services: Services, pod: Pod) -> PodStats:
     )
 
 
-async def _container_stats(services: Services, identity: str, name: str) -> ContainerStats | None:
-    """None: it has ended meanwhile."""
+async def _container_stats(services: Services, identity: str, name: str, machine: int) -> ContainerStats | None:
+    """None: it has ended meanwhile. ``machine``: bytes of its memory."""
     try:
         event = msgspec.json.decode(await services.tools.runtime.call("events", "--stats", identity), type=dict[str, Any])
     except (HyperError, msgspec.DecodeError):
@@ -98,7 +99,7 @@ async def _container_stats(services: Services, identity: str, name: str) -> Cont
         name=name,
         id=identity,
         cpu=Cpu(int((((data.get("cpu") or {}).get("usage")) or {}).get("total") or 0)),
-        memory=Memory(int(memory.get("usage") or 0), limit if limit < 1 << 62 else 0),
+        memory=Memory(int(memory.get("usage") or 0), limit if 0 < limit < 1 << 62 else machine),
         block=_block(data.get("blkio") or {}),
         pids=int((data.get("pids") or {}).get("current") or 0),
     )

@@ -16,7 +16,18 @@ from hyperd.bundle.texts import hostname_of
 from hyperd.signals import name_of
 from hyperd.spec import Container, EmptyDir, Named, Pod, Resources
 from runv import OCI_VERSION
-from runv.spec.annotations import INFRA, LAYERS, MEMORY_MIB, POD_CPU_PERIOD, POD_CPU_QUOTA, POD_MEMORY, UPPER, VCPUS
+from runv.spec.annotations import (
+    INFRA,
+    LAYERS,
+    MEMORY_MAX_MIB,
+    MEMORY_MIB,
+    POD_CPU_PERIOD,
+    POD_CPU_QUOTA,
+    POD_MEMORY,
+    UPPER,
+    VCPUS,
+    VCPUS_MAX,
+)
 from runv.spec.default import default_config
 
 Json = dict[str, Any]
@@ -31,16 +42,18 @@ _PERIOD_US = 100_000
 _MASKED_TOO = ("/proc/interrupts", "/sys/devices/virtual/powercap")
 
 
-def infra(pod: Pod, place: Place, netns: str) -> Json:
-    """The container that holds the machine and the namespaces which all others join. ``netns``: the path of the pod's network namespace."""
+def infra(pod: Pod, place: Place, netns: str, vcpus_max: int = 0, memory_max_mib: int = 0) -> Json:
+    """The container that holds the machine and the namespaces which all others join. ``netns``: the path of the pod's network namespace.
+    ``vcpus_max``, ``memory_max_mib``: what the machine may grow to; 0: it does not."""
     namespaces: list[Json] = [{"type": "network", "path": netns}, *({"type": kind} for kind in ("ipc", "uts", "mount"))]
     if pod.share_pids:
         namespaces.append({"type": "pid"})
+    grown = {VCPUS_MAX: str(vcpus_max), MEMORY_MAX_MIB: str(memory_max_mib)}
     return {
         "ociVersion": OCI_VERSION,
         "hostname": hostname_of(pod),
         "root": {"path": "rootfs"},
-        "annotations": {KIND: "sandbox", INFRA: "true", POD_NAME: pod.name, **_size(pod), **_labels(pod.labels)},
+        "annotations": {KIND: "sandbox", INFRA: "true", POD_NAME: pod.name, **_size(pod), **grown, **_labels(pod.labels)},
         "linux": {"namespaces": namespaces, "sysctl": dict(pod.sysctls), "cgroupsPath": f"{_cgroup(place)}/infra"},
     }
 

@@ -41,7 +41,8 @@ class BundlePreparer:
 
     async def infra(self, pod: PodRecord, namespace: str) -> Path:
         """The bundle of the machine."""
-        config = bundle.infra(pod.spec, bundle.Place(pod.id, pod.id), namespace)
+        most = self._config.machines
+        config = bundle.infra(pod.spec, bundle.Place(pod.id, pod.id), namespace, most.vcpus_max, most.memory_max_mib)
         if not namespace:
             for entry in config["linux"]["namespaces"]:
                 if entry["type"] == "network":

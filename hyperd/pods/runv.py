@@ -13,6 +13,7 @@ from typing import Any
 from hyperd.errors import MissingError, UnavailableError
 from runv import state
 from runv.errors import RunvError
+from runv.sandbox.layout import SandboxFolder
 
 # A message of runv's is a line; what is longer is a guest's.
 _MESSAGE_MAX = 2000
@@ -130,6 +131,18 @@ class Runv:
         one = state.Container(str(self.root), container)
         standin = one.standin()
         return standin.pid if standin is not None and standin.alive() else 0
+
+    def machine_size(self, container: str) -> tuple[int, int]:
+        """Virtual CPUs and MiB of the machine that a container lives in.
+
+        :raise MissingError: there is none
+        """
+        try:
+            record = state.Container(str(self.root), container).load()
+            sandbox = SandboxFolder(str(self.root), record.sandbox).load()
+        except RunvError as error:
+            raise MissingError(f"the machine of {container} has ended") from error
+        return sandbox.vcpus, sandbox.memory_mib
 
     def known(self) -> list[str]:
         """The ids of all containers below the root, whole or not."""

@@ -19,7 +19,7 @@ from runv.vm import resize as machine
 
 Raw = dict[str, Any]
 _MIB = 1 << 20
-_MAX_HINT = "what a machine can grow to is settled when it is made: settings memory_max_mib and vcpus_max, or annotations run.runv.memory_max_mib and run.runv.vcpus_max"
+_MAX_HINT = "what a machine can grow to is settled when it is made: memory_max_mib, vcpus_max"
 
 
 def resize(container: Container, wanted: Size, log: Log) -> None:

@@ -194,7 +194,8 @@ def test_inspect(cli: Cli, fake: Fake) -> None:
         (["kill", "web"], "POST /pods/web/kill", {"signal": "KILL"}, None),
         (["pause", "web"], "POST /pods/web/pause", {}, None),
         (["resume", "web"], "POST /pods/web/unpause", {}, None),
-        (["update", "--cpu", "2", "-m", "1g", "-l", "a=b", "--label-rm", "c", "web"], "PATCH /pods/web", {}, {"labels": {"a": "b", "c": None}, "resources": {"cpu": 2, "memory": 1024}}),
+        (["update", "--cpu", "2", "-m", "1g", "-l", "a=b", "--label-rm", "c", "web"], "PATCH /pods/web", {}, {"labels": {"a": "b", "c": None}, "machine": {"vcpus": 2, "memory_mib": 1024}}),
+        (["update", "--cpus", "0.5", "--memory-limit", "300m", "-c", "a", "web"], "PATCH /pods/web", {}, {"resources": {"cpu": 0.5, "memory": 300}, "container": "a"}),
         (["ports", "add", "-p", "8443:443", "web"], "POST /pods/web/ports", {}, {"ports": [{"container_port": 443, "host_port": 8443}]}),
         (["ports", "delete", "-p", "8443:443", "web"], "DELETE /pods/web/ports", {}, {"ports": [{"container_port": 443, "host_port": 8443}]}),
         (["rmi", "-f", "a/b"], "DELETE /images/a%2Fb", {"force": "1"}, None),
@@ -231,6 +232,7 @@ def test_prune_asks_first(cli: Cli, fake: Fake, monkeypatch: pytest.MonkeyPatch)
 
 def test_update_of_nothing(cli: Cli, fake: Fake) -> None:
     assert cli("update", "web").status == 2
+    assert cli("update", "-c", "a", "--cpu", "2", "web").status == 2
     assert not fake.asked
 
 

@@ -57,7 +57,7 @@ def container(name: str, **limits: float) -> spec.Container:
 
 def test_the_machine_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("runv.sandbox.size._host_cpus", lambda: 64)
-    monkeypatch.setattr("runv.sandbox.size._host_memory_mib", lambda: 65536)
+    monkeypatch.setattr("runv.sandbox.size.host_memory_mib", lambda: 65536)
     least = Size(1, 256)
 
     def size(whole: spec.Pod) -> Size:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from .harness import Daemon, until
@@ -26,6 +28,14 @@ def test_a_volume_of_a_pod_that_runs(daemon: Daemon) -> None:
         assert daemon.ask("POST", "/pods/p/volumes/data", {"path": "/data"}).status == 409
         assert daemon.ask("POST", "/pods/p/volumes/none", {"path": "/none"}).status == 404
         assert daemon.ask("DELETE", "/volumes/data").status == 409
+        # Its machine grows while all of that is mounted.
+        grown = daemon.ctl("update", "--memory", "512", "--memory-limit", "300m", "p")
+        assert grown.returncode == 0, grown
+        assert int(daemon.ctl("exec", "p", "awk", "/MemTotal/{print $2}", "/proc/meminfo").stdout) > 450 << 10
+        [stats] = json.loads(daemon.ctl("stats", "--no-stream", "--format", "json", "p").stdout)
+        assert (stats["memory"]["limit"] >> 20, stats["containers"][0]["memory"]["limit"] >> 20) == (512, 300)
+        refused = daemon.ctl("update", "--memory", "16000g", "p")
+        assert refused.returncode == 1 and b"cannot give the machine" in refused.stderr
         # It is one of the pod's now: the container has it when it starts again.
         assert daemon.ctl("restart", "p").returncode == 0
         until(lambda: daemon.ctl("exec", "p", "cat", "/data/file").stdout == b"two\n", "it is there again")

@@ -135,6 +135,9 @@ class Runtime:
     def pid(self, container: str) -> int:
         return 0
 
+    def machine_size(self, container: str) -> tuple[int, int]:
+        return 1, 256
+
     def known(self) -> list[str]:
         return list(self.world.status)
 

@@ -4,17 +4,17 @@
 import os
 import socket
 import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
+from bench import programs
 from bench.runtimes import SLOW
 from bench.timing import BenchError
 from runv.settings import Settings
-from runv.vm import choice, host_devices, qmp, template
+from runv.vm import qmp, template
 from runv.vm.cmdline import qemu_arguments
-from runv.vm.machine import Machine, Memory, Restore, Share, Transport
+from runv.vm.machine import Machine, Memory, Restore, Share
 
 _ANSWER_S = 60.0 * SLOW
 
@@ -26,31 +26,13 @@ class Bare:
         self.folder = folder
         self.templates = folder / "templates"
         (folder / "share").mkdir(parents=True)
-        self.initrd = folder / "initrd"
-        init = folder / "init"
-        source = Path(__file__).with_name("bare.c")
-        subprocess.run(["gcc", "-Os", "-static", "-o", init, source], check=True)
-        maker = Path(__file__).parents[1] / "guest/mkinitrd.py"
-        subprocess.run([sys.executable, maker, "--init", init, self.initrd], check=True, stdout=subprocess.DEVNULL)
+        self.initrd = programs.build_initrd("bare", folder)
         self._settings = settings
 
     def _machine(self, link: int, monitor: int, console: int) -> Machine:
-        settings = self._settings
-        return Machine(
-            name="bare",
-            qemu=choice.qemu_program(settings),
-            kind=choice.machine(settings).value,
-            accelerator=choice.accelerator(settings).value,
-            kernel=choice.artefact(settings, "kernel"),
-            initrd=str(self.initrd),
-            kernel_parameters="",
-            tsc_khz=host_devices.tsc_khz(),
-            vcpus=settings.number("vcpus"),
-            memory_mib=settings.number("memory_mib"),
-            transport=Transport("serial", link),
-            shares=(Share("share", str(self.folder / "share"), "9p"),),
-            qmp_fd=monitor,
-            console_fd=console,
+        share = Share("share", str(self.folder / "share"), "9p")
+        return programs.machine(
+            self._settings, self.initrd, link=link, monitor=monitor, console=console, share=share
         )
 
     def boot(self) -> float:

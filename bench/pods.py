@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench import census
+from bench import census, usage
 from bench.runtimes import ID_PREFIX, Runtime
 from bench.timing import BenchError, Figure
 
 _SETTLE_S = 2.0
+_IDLE_S = 5.0
 _SHOWN = 5
 # Starts, execs and deletes.
 STEPS = 3
@@ -22,12 +23,17 @@ def measure(runv: Runtime, bundle: Path, count: int, tick: Callable[[], None]) -
     """
     before = census.take(ID_PREFIX, runv.root)
     pods: list[str] = []
+    took: list[float] = []
+    worked: list[float] = []
     gone: list[float] = []
     try:
-        took = [_timed(tick, lambda: pods.append(runv.start(bundle))) for _ in range(count)]
-        yield from starts(took)
-        time.sleep(_SETTLE_S)
-        yield from (Figure(f"PSS of {what}, {count} pods", "KB", tuple(values)) for what, values in _memory(runv, pods).items())
+        for _ in range(count):
+            commands = usage.cpu_of_commands_ms()
+            took.append(_timed(tick, lambda: pods.append(runv.start(bundle))))
+            machine = sum(map(usage.cpu_ms, usage.pids(runv.root, pods[-1]).values()))
+            worked.append(usage.cpu_of_commands_ms() - commands + machine)
+        yield from starts(took, worked)
+        yield from _rest(runv, pods)
         answers = [_timed(tick, lambda pod=pod: runv.run("exec", pod, "true")) for pod in pods]  # type: ignore[misc]
         yield Figure(f"exec true in each of {count} pods", "ms", tuple(answers))
     finally:
@@ -39,16 +45,18 @@ def measure(runv: Runtime, bundle: Path, count: int, tick: Callable[[], None]) -
         raise BenchError(f"{count} pods left behind {', '.join(left[:_SHOWN])}{more}")
 
 
-def starts(took: list[float]) -> list[Figure]:
-    """What is said of starts one after the other, in ms: pure."""
+def starts(took: list[float], worked: list[float]) -> list[Figure]:
+    """What is said of starts one after the other, in ms each, and of the processor's time for them: pure."""
     count = len(took)
     edge = max(1, min(10, count // 4))
-    first = f"start of the first {edge} of {count} pods"
-    return [
-        Figure(first, "ms", tuple(took[:edge])),
-        Figure(f"start of the last {edge} of {count} pods", "ms", tuple(took[-edge:]), first),
-        Figure(f"pods a minute, {count} pods", "/min", (60_000 * count / sum(took),)),
-    ]
+    rate = Figure(f"pods a minute, {count} pods", "/min", (60_000 * count / sum(took),))
+    # The processor's time is nearly the same whatever else the host does; what grows with pods shows there first.
+    return [*_edges("start", took, edge), *_edges("CPU time for the start", worked, edge), rate]
+
+
+def _edges(what: str, samples: list[float], edge: int) -> list[Figure]:
+    first, last = (f"{what} of the {which} {edge} of {len(samples)} pods" for which in ("first", "last"))
+    return [Figure(first, "ms", tuple(samples[:edge])), Figure(last, "ms", tuple(samples[-edge:]), first)]
 
 
 def _timed(tick: Callable[[], None], work: Callable[[], object]) -> float:
@@ -59,18 +67,18 @@ def _timed(tick: Callable[[], None], work: Callable[[], object]) -> float:
     return took
 
 
-def _memory(runv: Runtime, pods: list[str]) -> dict[str, list[float]]:
-    """PSS in KB of all processes that belong to a pod, by kind."""
-    files = [*runv.root.glob("@sandboxes/*/*.pid"), *(runv.root / pod / "init.pid" for pod in pods)]
+def _rest(runv: Runtime, pods: list[str]) -> Iterator[Figure]:
+    """Memory and the processor's time of pods that do nothing, by kind of process."""
+    time.sleep(_SETTLE_S)
+    processes = [(what, pid) for pod in pods for what, pid in usage.pids(runv.root, pod).items()]
     parts: dict[str, list[float]] = {}
-    for file in files:
-        parts.setdefault(file.stem.replace("init", "stand-in"), []).append(_pss(int(file.read_text().split()[0])))
+    for what, pid in processes:
+        parts.setdefault(what, []).append(usage.pss_kb(pid))
     parts["a pod"] = [sum(sum(values) for values in parts.values()) / len(pods)]
-    return parts
-
-
-def _pss(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return float(line.split()[1])
-    raise BenchError(f"process {pid} has no memory")
+    yield from (Figure(f"PSS of {what}, {len(pods)} pods", "KB", tuple(values)) for what, values in parts.items())
+    begin = time.monotonic()
+    used = -sum(usage.cpu_ms(pid) for _, pid in processes)
+    time.sleep(_IDLE_S)
+    used += sum(usage.cpu_ms(pid) for _, pid in processes)
+    idle = used / len(pods) / (time.monotonic() - begin)
+    yield Figure(f"CPU time of a pod that does nothing, {len(pods)} pods", "ms/s", (idle,))

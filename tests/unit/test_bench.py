@@ -57,10 +57,12 @@ def test_what_failed_is_cleared_away_all_the_same() -> None:
 
 
 def test_the_last_pods_are_compared_with_the_first() -> None:
-    first, last, rate = pods.starts([100.0] * 10 + [500.0] * 80 + [120.0] * 10)
+    took = [100.0] * 10 + [500.0] * 80 + [120.0] * 10
+    first, last, first_cpu, last_cpu, rate = pods.starts(took, [10.0] * 100)
     assert report.ratio(last, [first, last]) == pytest.approx(1.2)
+    assert report.ratio(last_cpu, [first_cpu, last_cpu]) == 1
     assert rate.median == pytest.approx(60_000 * 100 / 42_200)
-    assert [len(figure.samples) for figure in pods.starts([1.0])] == [1, 1, 1]
+    assert [len(figure.samples) for figure in pods.starts([1.0], [1.0])] == [1] * 5
 
 
 def test_a_census_sees_what_is_ours_only(tmp_path: Path) -> None:

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the processes that belong to pods take of the host: memory and time of the processor."""
+
+import os
+import resource
+from pathlib import Path
+
+from bench.timing import BenchError
+
+_TICK_MS = 1000 / os.sysconf("SC_CLK_TCK")
+
+
+def pids(root: Path, pod: str) -> dict[str, int]:
+    """The processes of a pod by what they are: the machine's and the first process's stand-in."""
+    sandbox = next(iter(root.glob(f"@sandboxes/*/members/{pod}")), None)
+    if sandbox is None:
+        raise BenchError(f"pod {pod} has no machine")
+    files = {"stand-in": root / pod / "init.pid"} | {file.stem: file for file in sandbox.parents[1].glob("*.pid")}
+    return {what: int(file.read_text().split()[0]) for what, file in files.items()}
+
+
+def pss_kb(pid: int) -> float:
+    """The proportional set size of a process in KB."""
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Pss:"):
+            return float(line.split()[1])
+    raise BenchError(f"process {pid} has no memory")
+
+
+def cpu_ms(pid: int) -> float:
+    """The time that a process's threads have run, in ms; counted in ticks of the kernel's."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) * _TICK_MS
+
+
+def cpu_of_commands_ms() -> float:
+    """The time that all commands which have ended took, in ms."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return (used.ru_utime + used.ru_stime) * 1000

@@ -172,7 +172,7 @@ def _come_up(machine: Launched, deadline: float, log: Log) -> Agent:
         origin.save(sandbox.path("qmp.sock"), log)
     agent = _first_connection(sandbox, record, deadline)
     try:
-        qmp.bound_console(sandbox.path("qmp.sock"))
+        qmp.settle(sandbox.path("qmp.sock"))
     except BaseException:
         agent.close()
         raise

@@ -12,6 +12,8 @@ from runv.vm.cmdline import CONSOLE_RING_BYTES
 
 TIMEOUT_S = 5.0
 _POLL_S = 0.001
+# Mode 0 for the first counter, and a count, at which it stops: what Linux from 6.13 on does itself where it does not need it. The monitor's words, as QMP has none.
+_STOP_OLD_TIMER = ("o /1 0x43 0x30", "o /1 0x40 0", "o /1 0x40 0")
 _T = TypeVar("_T")
 
 
@@ -44,17 +46,26 @@ def command(path: str, name: str, arguments: dict[str, object] | None = None) ->
     return session(path, f"ask QEMU to {name}", lambda client: client.execute(name, arguments))
 
 
-def bound_console(path: str) -> None:
-    """Once the guest is up its console goes into a ring, so that no guest can fill the host's /run.
+def settle(path: str) -> None:
+    """Once the guest is up its console goes into a ring, so that no guest can fill the host's /run, and the old timer stops.
 
     :raise VmError: as of ``command``
     """
-    session(path, "bound the guest's console", _bound_console)
+    session(path, "settle the machine that has booted", _settle)
 
 
-async def _bound_console(client: QMPClient) -> None:
+async def _settle(client: QMPClient) -> None:
+    await _stop_old_timer(client)
     backend = {"type": "ringbuf", "data": {"size": CONSOLE_RING_BYTES}}
     await client.execute("chardev-change", {"id": "console", "backend": backend})
+
+
+async def _stop_old_timer(client: QMPClient) -> None:
+    """The PIT counts from the start, and our kernel, which has the APIC's timer, leaves it at that on a microvm. Under TCG QEMU wakes 73 times a second
+    for it, which takes 0.4 % of a processor for each machine that does nothing."""
+    if await client.execute("qom-get", {"path": "/machine", "property": "type"}) == "microvm-machine":
+        for line in _STOP_OLD_TIMER:
+            await client.execute("human-monitor-command", {"command-line": line})
 
 
 def save_state(path: str, state_fd: int, then: Callable[[], object]) -> None:
@@ -65,6 +76,7 @@ def save_state(path: str, state_fd: int, then: Callable[[], object]) -> None:
     ignored = {"capability": "x-ignore-shared", "state": True}
 
     async def work(client: QMPClient) -> None:
+        await _stop_old_timer(client)
         await client.execute("migrate-set-capabilities", {"capabilities": [ignored]})
         client.send_fd_scm(state_fd)
         await client.execute("getfd", {"fdname": "state"})

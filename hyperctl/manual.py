@@ -8,8 +8,8 @@ import click
 from hyperctl.app import Command, Group
 from hyperctl.main import COMMANDS, EXAMPLES, GROUPS, cli
 from hyperctl.settings import DEFAULT_DETACH_KEYS, DEFAULT_HOST, DEFAULT_TIMEOUT_S
-from runv import VERSION
 from runv.cli.manual import escape
+from runv.cli.roff import examples, head, options, paragraphs, rows
 
 SECTION = 1
 
@@ -78,74 +78,37 @@ def _below(words: tuple[str, ...], command: click.Command | None, parent: click.
 
 def _main() -> str:
     context = click.Context(cli, info_name="hyperctl")
-    lines = [*_head("hyperctl", "the client of hyperd"), ".SH SYNOPSIS", ".B hyperctl", "[\\fIoptions\\fR] \\fIcommand\\fR [\\fIarguments\\fR]", ".SH DESCRIPTION"]
-    lines += _paragraphs(inspect.cleandoc(cli.help or ""))
+    lines = [*head("hyperctl", SECTION, "the client of hyperd"), ".SH SYNOPSIS", ".B hyperctl", "[\\fIoptions\\fR] \\fIcommand\\fR [\\fIarguments\\fR]", ".SH DESCRIPTION"]
+    lines += paragraphs(inspect.cleandoc(cli.help or ""))
     lines.append(".SH COMMANDS")
     for title, entries in GROUPS:
         lines.append(f".SS {escape(title)}")
         for entry in entries:
             lines += [".TP", f"\\fBhyperctl\\-{escape(entry.name)}\\fR({SECTION})", escape(entry.summary[0].upper() + entry.summary[1:] + ".")]
-    lines += _options(context)
-    lines += [".SH WORDS", *_paragraphs(_FORMATS)]
-    lines += [".SH SETTINGS", *_paragraphs("An option goes before the environment, that before the file, and that before the default.")]
+    lines += options(context)
+    lines += [".SH WORDS", *paragraphs(_FORMATS)]
+    lines += [".SH SETTINGS", *paragraphs("An option goes before the environment, that before the file, and that before the default.")]
     for name, variable, text in _SETTINGS:
         lines += [".TP", f"\\fB{escape(name)}\\fR, \\fB{escape(variable)}\\fR", escape(text)]
-    for heading, rows in (("FILES", _FILES), ("EXIT STATUS", _STATUS)):
-        lines.append(f".SH {heading}")
-        for name, text in rows:
-            lines += [".TP", f"\\fB{escape(name)}\\fR", escape(text)]
-    lines += _examples(EXAMPLES)
-    return "\n".join([*lines, ".SH SEE ALSO", ".BR runv (8)"]) + "\n"
+    for heading, words in (("FILES", _FILES), ("EXIT STATUS", _STATUS)):
+        lines += [f".SH {heading}", *rows(words)]
+    lines += examples(EXAMPLES)
+    return "\n".join([*lines, ".SH SEE ALSO", ".BR hyperd (8)", ".BR runv (8)"]) + "\n"
 
 
 def _command(words: tuple[str, ...], context: click.Context) -> str:
     command = context.command
     text = inspect.cleandoc(command.help or "")
     summary = text.partition("\n")[0].partition(". ")[0].partition(":")[0].rstrip(".").replace("`", "")
-    lines = _head(f"hyperctl-{'-'.join(words)}", summary[0].lower() + summary[1:])
+    lines = head(f"hyperctl-{'-'.join(words)}", SECTION, summary[0].lower() + summary[1:])
     pieces = " ".join(command.collect_usage_pieces(context))
-    lines += [".SH SYNOPSIS", f".B hyperctl {escape(' '.join(words))}", f"\\fI{escape(pieces)}\\fR", ".SH DESCRIPTION", *_paragraphs(text)]
+    lines += [".SH SYNOPSIS", f".B hyperctl {escape(' '.join(words))}", f"\\fI{escape(pieces)}\\fR", ".SH DESCRIPTION", *paragraphs(text)]
     if isinstance(command, click.Group):
         lines.append(".SH COMMANDS")
         for name in command.list_commands(context):
             inner = command.get_command(context, name)
             lines += [".TP", f"\\fBhyperctl\\-{escape('-'.join((*words, name)))}\\fR({SECTION})", escape((inner.help or "").strip().partition("\n")[0]) if inner else ""]
-    lines += _options(context)
+    lines += options(context)
     if isinstance(command, Command | Group):
-        lines += _examples(command.examples)
+        lines += examples(command.examples)
     return "\n".join([*lines, ".SH SEE ALSO", f".BR hyperctl ({SECTION})"]) + "\n"
-
-
-def _head(name: str, summary: str) -> list[str]:
-    return [f'.TH "{escape(name.upper())}" "{SECTION}" "" "runv {VERSION}"', ".SH NAME", f"{escape(name)} \\- {escape(summary)}"]
-
-
-def _paragraphs(text: str) -> list[str]:
-    lines: list[str] = []
-    for number, part in enumerate(text.split("\n\n")):
-        lines += [*([".PP"] if number else []), escape(" ".join(part.split()))]
-    return lines
-
-
-def _options(context: click.Context) -> list[str]:
-    lines: list[str] = []
-    for option in context.command.get_params(context):
-        record = option.get_help_record(context) if isinstance(option, click.Option) else None
-        if record is None:
-            continue
-        names, value = _split(record[0], option)
-        again = " May be given more than once." if option.multiple else ""
-        lines += [".TP", ", ".join(f"\\fB{escape(name)}\\fR" for name in names) + (f" \\fI{escape(value)}\\fR" if value else ""), escape(record[1] + again)]
-    return [".SH OPTIONS", *lines] if lines else []
-
-
-def _split(shown: str, option: click.Parameter) -> tuple[list[str], str]:
-    """The names of an option, and what stands for its value."""
-    names = [*option.opts, *option.secondary_opts]
-    last = max(shown.rfind(name) + len(name) for name in names)
-    return names, shown[last:].strip()
-
-
-def _examples(text: str) -> list[str]:
-    shown = "\n".join(line.strip() for line in text.strip().splitlines())
-    return [".SH EXAMPLES", ".nf", escape(shown), ".fi"] if shown else []

@@ -87,7 +87,7 @@ _FOLDER = click.option("--dir", "folder", default="/etc/hyperd/tls", show_defaul
 @cert_group.command("init")
 @_FOLDER
 @click.option("--name", default="hyperd", show_default=True, help="What the authority is called.")
-@click.option("--host", "hosts", multiple=True, help="A name or address of this host; may be repeated.")
+@click.option("--host", "hosts", multiple=True, help="A name or address of this host.")
 def cert_init(folder: str, name: str, hosts: tuple[str, ...]) -> None:
     """Make an authority, a certificate for this server, and one for a client."""
     from hyperd import certificates
@@ -104,7 +104,7 @@ def cert_init(folder: str, name: str, hosts: tuple[str, ...]) -> None:
 @cert_group.command("issue")
 @_FOLDER
 @click.option("--server", is_flag=True, help="For a server; else it is for a client.")
-@click.option("--host", "hosts", multiple=True, help="With --server: a name or address of it; may be repeated.")
+@click.option("--host", "hosts", multiple=True, help="With --server: a name or address of it.")
 @click.option("--days", default=365, show_default=True, type=click.IntRange(1, 3650), help="How long it is good.")
 @click.argument("name")
 def cert_issue(folder: str, server: bool, hosts: tuple[str, ...], days: int, name: str) -> None:
@@ -113,6 +113,24 @@ def cert_issue(folder: str, server: bool, hosts: tuple[str, ...], days: int, nam
 
     certificate, key = certificates.issue(Path(folder), "server" if server else "client", name, hosts, days)
     click.echo(f"{certificate}\n{key}")
+
+
+@main.command("completion")
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of a shell. For this one: `source <(hyperd completion bash)`. An installation brings all three where the shells look for them."""
+    click.echo(completion_script(shell))
+
+
+def completion_script(shell: str) -> str:
+    """What a shell sources: click's own script, which asks hyperd itself."""
+    from click.shell_completion import ShellComplete, get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is None:
+        raise ValueError(shell)
+    # bash's own class would run bash to see how old it is, and there need be none where the script is made.
+    return ShellComplete.source(kind(main, {}, "hyperd", "_HYPERD_COMPLETE"))
 
 
 def run() -> None:

@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import hyperctl.completion  # noqa: E402
 import hyperctl.manual  # noqa: E402
+import hyperd.cli  # noqa: E402
+import hyperd.manual  # noqa: E402
 import runv.cli.completion  # noqa: E402
 import runv.cli.manual  # noqa: E402
 
@@ -31,8 +33,10 @@ def files() -> dict[str, str]:
     """Every file below SHARE, with its text."""
     found = {f"man/man{runv.cli.manual.SECTION}/{name}": text for name, text in runv.cli.manual.pages().items()}
     found |= {f"man/man{hyperctl.manual.SECTION}/{name}": text for name, text in hyperctl.manual.pages().items()}
+    found |= {f"man/man{hyperd.manual.SECTION}/{name}": text for name, text in hyperd.manual.pages().items()}
     for shell, path in COMPLETIONS.items():
         found[path.format("runv")] = runv.cli.completion.script(shell)
+        found[path.format("hyperd")] = hyperd.cli.completion_script(shell)
         found[path.format("hyperctl")] = hyperctl.completion.script(shell)
     return found
 

@@ -21,7 +21,7 @@ LEVELS = [
     {"api"},
     {"daemon"},
     {"cli"},
-    {"__main__"},
+    {"__main__", "manual"},
 ]
 
 

@@ -243,6 +243,20 @@ def enter(folders: list[str]) -> None:
         _write(os.path.join(folder, "cgroup.procs"), "0")
 
 
+def move(folders: list[str], pid: int) -> None:
+    """Moves a process. What it has of memory stays counted where it was.
+
+    :raise HostError: the kernel refused; one that has ended is fine
+    """
+    for folder in folders:
+        try:
+            _write(os.path.join(folder, "cgroup.procs"), str(pid))
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            raise HostError(f"move process {pid} into cgroup {folder}", error) from error
+
+
 def of_process(pid: int) -> list[str]:
     """The cgroups a process sits in, below the hierarchies' roots."""
     paths = {line.split(":", 2)[2].strip("/") for line in read_text(f"/proc/{pid}/cgroup").splitlines()} - {""}

@@ -106,9 +106,10 @@ COMMANDS = (
         Flag("address", "list", "with add and update: an address to have, as 10.0.0.2/24"), Flag("remove-address", "list", "with update: an address to lose"),
         Flag("mtu", "number", "with add and update"), Flag("mac", "text", "with add and update: the link's address"), _FORMAT,
     ), details="`add` brings the link INTERFACE of the sandbox's network namespace into the guest, as `start` does with those it finds. What is changed is changed in the namespace as well."),
-    Command("factory", "make, list or remove templates: booted machines that sandboxes start as copies of", "init|list|status|destroy", 1, 1, (
+    Command("factory", "make, list or remove templates, booted machines that sandboxes start as copies of, and keep machines that wait", "init|list|status|serve|destroy", 1, 1, (
         Flag("nics", "number", "with init: how many network cards the sandboxes have (default: none)"), _FORMAT,
-    ), details="Templates are made when a sandbox of a new shape is started; `init` makes one before. `status` ends with 1 when there is none for a sandbox of the default size. Clones share memory with their template, so what one tenant's guest has in its caches another may time: set template to off where that matters."),
+    ), details="Templates are made when a sandbox of a new shape is started; `init` makes one before. `status` ends with 1 when there is none for a sandbox of the default size. Clones share memory with their template, so what one tenant's guest has in its caches another may time: set template to off where that matters. "
+               "`serve` keeps machines waiting (settings pool_size, pool_memory_mib, vcpus, memory_mib), of which `create` takes one that fits, until SIGTERM; it then removes them. `destroy` removes templates and machines."),
     Command("completion", "print the completion script of a shell", "bash|zsh|fish", 1, 1, details="For this shell: `source <(runv completion bash)`. An installation brings all three where the shells look for them."),
     Command("config", "show runv's settings and where each comes from", "", 0, 0, (_FORMAT,)),
     Command("check", "say whether this host can run containers, and what will be used", "", 0, 0, (_FORMAT,)),

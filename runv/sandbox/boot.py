@@ -1,5 +1,6 @@
 """Starting a sandbox's machine and waiting until its agent answers: QEMU, the bridge, virtiofsd, in this order."""
 
+import json
 import os
 import socket
 import time
@@ -274,6 +275,11 @@ def _start_processes(
 def shape(wanted: Wanted) -> Machine:
     """A machine without cards, as far as it has a shape: to look for its template."""
     return _machine(SandboxFolder("", ""), wanted, Transport(wanted.transport, 0), 0, 0)
+
+
+def describe(wanted: Wanted) -> str:
+    """All that a machine that waits must have in common with one that is wanted, but its cards."""
+    return json.dumps([bool(wanted.templates), template.describe(shape(wanted))])
 
 
 def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_fd: int, console_fd: int) -> Machine:

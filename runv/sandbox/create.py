@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from runv import OCI_VERSION, cgroups, limits
 from runv.agent.client import Agent
-from runv.errors import AgentError, ConfigError, StateError, reason
+from runv.errors import AgentError, AgentLostError, ConfigError, StateError, VmError, reason
 from runv.files import locked_folder, write_atomic
 from runv.log import Log
 from runv.network import lend
@@ -14,10 +14,12 @@ from runv.network.wire import Wiring
 from runv.processes import Identity
 from runv.sandbox import boot, claims, disks, hookpoints, join, network, notify, relay, standin, view, wishes
 from runv.sandbox.connection import connect
+from runv.sandbox.fresh import own_setup, share_setup
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.netrecord import NetRecord
+from runv.sandbox.pool import take, wake
 from runv.sandbox.process import Options, guest_process, open_terminal
-from runv.sandbox.remove import remove
+from runv.sandbox.remove import kill_processes, remove
 from runv.sandbox.size import Size, machine_size, most
 from runv.settings import Settings
 from runv.spec.annotations import is_infra
@@ -30,8 +32,6 @@ from runv.storage.images import merge
 from runv.storage.memory import share_of
 from runv.vm.namespace import add_binds
 from runv.vm.qemu import Bind
-
-_GUEST_SHARE_OPTIONS = {"9p": ["msize=512000", "cache=mmap", "posixacl"], "virtiofs": []}
 
 
 class _Plan(NamedTuple):
@@ -47,6 +47,7 @@ class _Plan(NamedTuple):
     network: str
     loans: list[Loan]
     options: Options
+    pool: str  # the folder of machines of which one might do; empty for none
 
 
 def create(root: str, container_id: str, options: Options, settings: Settings, log: Log) -> Identity:
@@ -118,9 +119,15 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
         network=network,
         loans=loans_of(config),
         options=options,
+        pool=settings.text("pool_folder") if host is None and not network and _is_usual(config, devices) else "",
         # Last: from here on there is something to close.
         opened=disks.Opened(merge([*planned.disks, *devices.disks]), _disks_of(host)),
     )
+
+
+def _is_usual(config: Config, devices: DevicePlan) -> bool:
+    """Whether a machine that waits may do: what is decided when QEMU starts is not this container's own."""
+    return not devices.pci and wishes.memory_policy(config) is None
 
 
 def _disks_of(host: Container | None) -> dict[str, bool]:
@@ -172,16 +179,17 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     cgroups.create(own)
     wanted = limits.settings(config.linux.resources, _extra(plan))
     cgroups.apply(plan.groups, [setting for setting in wanted if not setting.late])
+    waited = bool(plan.pool) and take(plan.pool, sandbox, lambda: boot.describe(plan.wanted))
     standing = standin.start(
         plan.wanted.standin,
         container.id,
         pid_file=container.path("init.pid"),
         groups=plan.groups,
-        network=_network_of(plan),
+        network=network.namespace_of(sandbox) if waited else _network_of(plan),
         foreground_terminal=_foreground_terminal(plan),
         own_mounts=True,
     )
-    agent = _enter_sandbox(container, sandbox, plan, standing.identity, log)
+    agent = _enter_sandbox(container, sandbox, plan, standing.identity, log, waited=waited)
     try:
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
         _share_memory(agent, plan)
@@ -235,22 +243,46 @@ def _binds(plan: _Plan) -> list[Bind]:
     return [Bind(*shared) for shared in plan.storage.shared]
 
 
-def _enter_sandbox(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, log: Log) -> Agent:
+def _enter_sandbox(
+    container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, log: Log, *, waited: bool
+) -> Agent:
     if plan.host is not None:
         hookpoints.at_creation(container, plan.document.config, process.pid)
         return _enter_existing(container, sandbox, plan)
-    for folder in (sandbox.folder, sandbox.path("members"), sandbox.path("share")):
-        os.mkdir(folder, 0o700)
+    if not waited:
+        for folder in (sandbox.folder, sandbox.path("members"), sandbox.path("share")):
+            os.mkdir(folder, 0o700)
     with locked_folder(sandbox.folder):
         write_atomic(sandbox.path("members", container.id), "")
         # Engines fill the namespace before they call us, or from a hook: what is there after the hooks the machine starts with.
         hookpoints.at_creation(container, plan.document.config, process.pid)
         network.begin(sandbox, process.pid, plan.network, plan.loans)
+        if waited:
+            try:
+                return _enter_waiting(container, sandbox, plan)
+            except (AgentLostError, VmError) as error:
+                log.warning(f"the machine that waited is of no use ({error}); another one is made")
+                kill_processes(sandbox)
         wiring = network.bring_in(sandbox, process.pid, plan.wanted.vcpus, spare=not plan.options.starts)
         try:
             return _boot(container, sandbox, plan, process, wiring, log)
         finally:
             wiring.close()
+
+
+def _enter_waiting(container: Container, sandbox: SandboxFolder, plan: _Plan) -> Agent:
+    """:raise AgentLostError: the machine has died, or does not wake up"""
+    qemu = wake(sandbox, container.id, plan.groups)
+    add_binds(qemu, sandbox.path("share"), _binds(plan))
+    agent = connect(sandbox)
+    try:
+        disks.attach(sandbox, disks.write_down(sandbox, container.id, plan.opened))
+        agent.call("setup", _own(plan))
+        network.bring_new(sandbox, agent)
+    except BaseException:
+        agent.close()
+        raise
+    return agent
 
 
 def _boot(
@@ -262,7 +294,7 @@ def _boot(
     agent = boot.wait(launched, log)
     try:
         disks.attach(sandbox, disks.write_down(sandbox, container.id, plan.opened))
-        agent.call("setup", {**_setup(plan), **wiring.setup})
+        agent.call("setup", {**_own(plan), **share_setup(plan.wanted.share), **wiring.setup})
     except BaseException:
         agent.close()
         raise
@@ -294,19 +326,9 @@ def _share_processors(root: str, sandbox: SandboxFolder) -> None:
     cgroups.apply([group for group in owner.groups if os.path.isdir(group)], limits.without_quota())
 
 
-def _setup(plan: _Plan) -> dict[str, Any]:
-    import time
-
-    share = {
-        "type": plan.wanted.share,
-        "tag": storage.TAG,
-        "target": storage.GUEST_SHARE,
-        "options": _GUEST_SHARE_OPTIONS[plan.wanted.share],
-    }
-    setup: dict[str, Any] = {"time_ns": time.time_ns(), "entropy": os.urandom(64).hex(), "shares": [share]}
-    if plan.document.config.hostname:
-        setup["hostname"] = plan.document.config.hostname
-    return setup
+def _own(plan: _Plan) -> dict[str, Any]:
+    hostname = plan.document.config.hostname
+    return {**own_setup(), "hostname": hostname} if hostname else own_setup()
 
 
 def _carry(

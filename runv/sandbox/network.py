@@ -56,9 +56,11 @@ def bring_in(sandbox: SandboxFolder, standin: int, vcpus: int, *, spare: bool) -
     """
     # procfs answers at once, and most of the time there is nothing more to ask.
     names = names_in(read_text(f"/proc/{standin}/net/dev"))
-    if not names and not spare:
-        return wire.Wiring()
     record, queues = NetRecord(sandbox), plan.queues(vcpus)
+    if not names and not spare:
+        if record.cards:  # of a machine that waited, and did not wake up
+            _keep_cards(record, ())
+        return wire.Wiring()
     record.links = names
     record.save()
     path = f"/proc/{standin}/ns/net"
@@ -83,10 +85,18 @@ def bring_more(sandbox: SandboxFolder, agent: "Agent") -> None:
     :raise RunvError: it could not be done; what was tried is undone then
     """
     with locked_folder(sandbox.folder):
-        record = NetRecord(sandbox)
-        new = set(present(sandbox)) - set(record.links)
-        if new:
-            wire_more(sandbox, record, agent, new)
+        bring_new(sandbox, agent)
+
+
+def bring_new(sandbox: SandboxFolder, agent: "Agent") -> None:
+    """The same for a caller who holds the sandbox's lock.
+
+    :raise RunvError: as of ``bring_more``
+    """
+    record = NetRecord(sandbox)
+    new = set(present(sandbox)) - set(record.links)
+    if new:
+        wire_more(sandbox, record, agent, new)
 
 
 def namespace_of(sandbox: SandboxFolder) -> str:

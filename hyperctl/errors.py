@@ -5,6 +5,7 @@ USAGE = 2
 RUN_FAILED = 125
 CANNOT_RUN = 126
 NOT_FOUND = 127
+UNREAD = 141
 
 
 class CtlError(Exception):
@@ -36,3 +37,10 @@ class Exit(Exception):  # noqa: N818 - not an error
     def __init__(self, status: int) -> None:
         super().__init__(status)
         self.status = status
+
+
+class Unread(Exit):
+    """Nobody reads the output any more. The status is the one that a shell has of a program that SIGPIPE ended."""
+
+    def __init__(self) -> None:
+        super().__init__(UNREAD)

@@ -86,6 +86,12 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
+def tell_if_starting(name: str, found: Any) -> None:
+    """Nobody is left to wonder why a pod that was started does not run yet."""
+    if isinstance(found, dict) and found.get("state") == "starting":
+        note(f"hyperctl: {name} is still starting: {found.get('reason') or 'it waits'}")
+
+
 def clean(text: str) -> str:
     """Without what would move the cursor or set colours."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)

@@ -8,15 +8,16 @@ import os
 import queue
 import select
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from hyperctl import terminal
 from hyperctl.client import api_error
-from hyperctl.errors import ConnectError, CtlError, Exit
+from hyperctl.errors import ConnectError, CtlError, Exit, Unread
 from hyperctl.output import note
 
 if TYPE_CHECKING:
@@ -53,8 +54,8 @@ def wants_input(tty: bool, interactive: bool) -> bool:
 class Session:
     """One WebSocket and what goes over it. ``fail`` may be called by any thread."""
 
-    def __init__(self, socket: "ClientConnection", wanted: Wanted) -> None:
-        self._socket = socket
+    def __init__(self, connection: "ClientConnection", wanted: Wanted) -> None:
+        self._socket = connection
         self._wanted = wanted
         self._detached = False
         self._failure: CtlError | None = None
@@ -67,7 +68,7 @@ class Session:
         self._socket.close()
 
     def run(self) -> Outcome:
-        """Until the process ends or the user detaches. Raises CtlError, and Exit for a signal that ended the command."""
+        """Until the process ends or the user detaches. Raises CtlError, Unread where nobody reads the output, and Exit for a signal that ended the command."""
         with ExitStack() as stack:
             if self._raw:
                 stack.enter_context(terminal.Raw(0))
@@ -106,7 +107,7 @@ class Session:
         if not data:
             return None
         if data[0] in (STDOUT, STDERR):
-            terminal.write(data[0], data[1:])
+            self._write(data[0], data[1:])
         elif data[0] == CONTROL:
             control = _control(data[1:])
             if isinstance(control.get("lost"), dict):
@@ -116,6 +117,15 @@ class Session:
             if isinstance(control.get("exit"), dict):
                 return exit_code(control["exit"])
         return None
+
+    def _write(self, descriptor: int, data: bytes) -> None:
+        """Raises Unread. The stream is given up then: a farewell would wait behind what else there is of it."""
+        try:
+            terminal.write(descriptor, data)
+        except BrokenPipeError:
+            with suppress(OSError):
+                self._socket.socket.shutdown(socket.SHUT_RDWR)
+            raise Unread from None
 
     def _resize(self) -> None:
         found = terminal.size(0) or terminal.size(1)

@@ -9,7 +9,7 @@ from hyperctl.client import path
 from hyperctl.errors import CtlError
 from hyperctl.humans import mebibytes, span_s
 from hyperctl.names import each, find
-from hyperctl.output import note, out
+from hyperctl.output import note, out, tell_if_starting
 from hyperctl.stream import exit_code
 
 _names = click.argument("names", metavar="NAME...", nargs=-1, required=True, type=POD_OR_CONTAINER)
@@ -21,11 +21,13 @@ def _kinds(container: bool) -> tuple[str, ...]:
     return ("containers",) if container else ("pods", "containers")
 
 
-def _act(app: App, names: tuple[str, ...], container: bool, action: str, **query: Any) -> None:
+def _act(app: App, names: tuple[str, ...], container: bool, action: str, *, start_wait_s: float | None = None, **query: Any) -> None:
     def one(name: str) -> None:
         found = find(app.client, name, _kinds(container))
-        app.client.request("POST", f"{found.where}/{action}", query=query, forever=bool(query.get("timeout")))
+        more = {"wait": start_wait_s} if start_wait_s is not None and found.where.startswith("/pods/") else {}
+        answer = app.client.request("POST", f"{found.where}/{action}", query=query | more, forever=bool(query.get("timeout")))
         out(name)
+        tell_if_starting(name, answer if more else None)
 
     each(names, one)
 
@@ -40,11 +42,12 @@ def _pod_action(app: App, names: tuple[str, ...], action: str, **query: Any) -> 
 
 @command("start", examples="hyperctl start web\nhyperctl start -c web/sidecar")
 @_as_container
+@click.option("--wait", default="1m", metavar="TIME", help="How long to wait for a pod's init containers and sidecars; it goes on starting. Default: 1m.")
 @_names
 @pass_app
-def start(app: App, names: tuple[str, ...], container: bool) -> None:
+def start(app: App, names: tuple[str, ...], container: bool, wait: str) -> None:
     """Start pods, or containers of pods that run. `hyperctl attach` shows what they say."""
-    _act(app, names, container, "start")
+    _act(app, names, container, "start", start_wait_s=span_s(wait, "wait"))
 
 
 @command("stop", examples="hyperctl stop web\nhyperctl stop --time 1m web db")

@@ -5,7 +5,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any, TypeVar
 
 import click
@@ -13,8 +13,9 @@ import click
 from hyperctl import podspec, pulling
 from hyperctl.app import IMAGE, NETWORK, POD, App, Signal, command, options, pass_app
 from hyperctl.client import Client, path
-from hyperctl.errors import RUN_FAILED, ApiError, ConnectError, CtlError, Exit
-from hyperctl.output import note, out
+from hyperctl.errors import RUN_FAILED, ApiError, ConnectError, CtlError, Exit, Unread
+from hyperctl.humans import span_s
+from hyperctl.output import note, out, tell_if_starting
 from hyperctl.stream import Outcome, Session, Wanted, wants_input
 from hyperctl.terminal import parse_keys
 
@@ -128,6 +129,7 @@ def create(app: App, /, **given: Any) -> None:
 @click.option("-a", "--attach", "attach", is_flag=True, help="With -p: attach to the first container of the first pod.")
 @click.option("-d", "--detach", is_flag=True, help="Print the id and come back as soon as it runs.")
 @click.option("--rm", "remove", is_flag=True, help="Remove the pod when it has ended.")
+@click.option("--wait", default="1m", metavar="TIME", help="With -d: how long to wait for init containers and sidecars; the pod goes on starting. Default: 1m.")
 @click.option("--detach-keys", metavar="KEYS", help="What to press to leave it running. Default: ctrl-p,ctrl-q.")
 @_CONTAINER_OPTIONS
 @_POD_OPTIONS
@@ -146,7 +148,7 @@ def run(app: App, /, **given: Any) -> None:
         raise click.UsageError("-a and -d exclude each other", click.get_current_context())
     pods = _create_of_files(app.client, given) if given["podfile"] else [_create(app, given)]
     if not attached:
-        _start_detached(app.client, pods, began, owned=not given["into"])
+        _start_detached(app.client, pods, began, owned=not given["into"], wait_s=span_s(given["wait"], "wait"))
         return
     for pod in pods[1:]:
         app.client.post(path("pods", pod["id"], "start"))
@@ -221,20 +223,20 @@ def place_of(client: Client) -> podspec.Place:
     return podspec.Place(client.settings.host.startswith(("unix:", "/")), os.getcwd(), dict(os.environ), _read)
 
 
-def _start_detached(client: Client, pods: list[dict[str, Any]], began: float, *, owned: bool) -> None:
+def _start_detached(client: Client, pods: list[dict[str, Any]], began: float, *, owned: bool, wait_s: float) -> None:
     for pod in pods:
-        _start(client, pod, owned=owned)
+        found = _start(client, pod, owned=owned, wait=wait_s)
         out(str(pod["id"]))
+        tell_if_starting(pod["name"], found)
     note(f"Time to run a POD is {round((time.monotonic() - began) * 1000)} ms")
 
 
-def _start(client: Client, pod: dict[str, Any], *, owned: bool) -> None:
+def _start(client: Client, pod: dict[str, Any], *, owned: bool, wait: float | None = None) -> Any:
     """What does not start is removed again."""
     if not owned:
-        client.post(path("containers", pod["container"], "start"))
-        return
+        return client.post(path("containers", pod["container"], "start"))
     try:
-        client.post(path("pods", pod["id"], "start"))
+        return client.post(path("pods", pod["id"], "start"), wait=wait)
     except CtlError as error:
         _undo(client, pod, error)
         raise _start_error(error) from None
@@ -303,6 +305,18 @@ def _attached(client: Client, pod: dict[str, Any], given: dict[str, Any], keys: 
             # The stream may have said it first; the start undoes what it did.
             starting.join(client.settings.timeout_s)
             raise _start_error(starting.failure or error) from None
+        except Unread:
+            _nobody_reads(client, pod, ends=given["remove"] and owned)
+            raise
+
+
+def _nobody_reads(client: Client, pod: dict[str, Any], *, ends: bool) -> None:
+    """What was to live no longer than this command ends with it, as a program does that writes to a pipe without a reader."""
+    if ends:
+        _await_removal(client, pod)
+        return
+    with suppress(OSError):  # nobody reads that either
+        note(f"hyperctl: nobody reads the output any more; {pod['name']} runs on, and `hyperctl logs` has it")
 
 
 class _Start(threading.Thread):

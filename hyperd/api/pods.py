@@ -1,6 +1,7 @@
 """Pods and what is done with them."""
 
 import asyncio
+import math
 import signal as signals
 from typing import Any
 
@@ -34,8 +35,14 @@ class Made(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: list[str] = []
 
 
-class CreateParams(Params, frozen=True):
-    """``start``: run it at once. ``rm``: remove it when it has finished."""
+class StartParams(Params, frozen=True):
+    """``wait``: how many seconds init containers and sidecars are waited for; the pod goes on starting. Without it: as long as it takes."""
+
+    wait: float | None = None
+
+
+class CreateParams(StartParams, frozen=True):
+    """``start``: run it at once. ``rm``: remove it when it has finished. ``wait`` as for a start."""
 
     start: bool = False
     rm: bool = False
@@ -117,7 +124,7 @@ async def _create(call: Call, wanted: spec.Pod) -> Pod:
     if call.params.start:
         try:
             await pod.ask_start()
-            await pod.started()
+            await pod.started(_patience(call))
         except BaseException:
             await pod.ask_removal(force=True)
             raise
@@ -157,11 +164,19 @@ async def remove(call: Call) -> None:
 
 
 async def start(call: Call) -> PodView:
-    """Returns when its containers were started."""
+    """Returns when its containers were started, or when those before them were waited for long enough: its state is "starting" then."""
     pod = pod_of(call)
+    patience_s = _patience(call)
     await pod.ask_start()
-    await pod.started()
+    await pod.started(patience_s)
     return pod_view(pod)
+
+
+def _patience(call: Call) -> float:
+    wait_s: float | None = call.params.wait
+    if wait_s is not None and not 0 <= wait_s <= _WAIT_S:
+        raise InvalidError(f"wait must be from 0 to {_WAIT_S:g} seconds")
+    return math.inf if wait_s is None else wait_s
 
 
 async def stop(call: Call) -> PodView:
@@ -285,7 +300,7 @@ ROUTES = (
     Route("GET", "/pods/{name}", show, "Show a pod", answer=PodView),
     Route("DELETE", "/pods/{name}", remove, "Remove a pod", RemoveParams, status=204),
     Route("PATCH", "/pods/{name}", patch, "Change labels, size and limits of a pod", body=PatchBody, answer=PodView),
-    Route("POST", "/pods/{name}/start", start, "Start a pod", answer=PodView),
+    Route("POST", "/pods/{name}/start", start, "Start a pod", StartParams, answer=PodView),
     Route("POST", "/pods/{name}/stop", stop, "Stop a pod", StopParams, answer=PodView),
     Route("POST", "/pods/{name}/restart", restart, "Stop and start a pod", StopParams, answer=PodView),
     Route("POST", "/pods/{name}/kill", kill, "Send a signal to a pod", KillParams, status=204),

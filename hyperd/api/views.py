@@ -164,12 +164,23 @@ def pod_view(pod: Pod, *, full: bool = False) -> PodView:
         ports=ports_of(record.spec),
         containers=[_brief(pod, one) for one in containers],
         exit_code=end.code if end else None,
-        reason=record.message,
+        reason=record.message or _waits(pod),
         vm=record.id if record.booted else "",
         restarts=record.boots,
         networks={name: list(addresses) for name, addresses in record.addresses.items()},
         spec=shown(record.spec) if full else None,
     )
+
+
+def _waits(pod: Pod) -> str:
+    """What its start waits for, and what is known of that."""
+    name = pod.book.waits_for
+    record = next((one for one in pod.book.containers.values() if one.name == name), None)
+    if pod.book.pod.phase != "starting" or record is None:
+        return ""
+    health = pod.health(record.id)
+    message = record.message or (health.message if health else "")
+    return f"it waits for {'init container' if record.kind == 'init' else 'sidecar'} {name}{': ' if message else ''}{message}"
 
 
 def shown(wanted: spec.Pod) -> spec.Pod:

@@ -29,7 +29,20 @@ class Book:
         self.failure: HyperError | None = None
         # Containers that could not be started, and why: for those who wait for it.
         self.failures: dict[str, HyperError] = {}
+        # The container that the others wait for while the pod starts, and since when, by the loop's clock, there was one.
+        self.waits_for = ""
+        self.waiting_since = 0.0
         self._changed = asyncio.Event()
+
+    def wait_for(self, container: str) -> None:
+        """The pod's start goes on when this container has done its part."""
+        self.waiting_since = self.waiting_since or asyncio.get_running_loop().time()
+        self.waits_for = container
+        self.notify()
+
+    def wait_no_longer(self) -> None:
+        """The pod has started, or begins anew."""
+        self.waits_for, self.waiting_since = "", 0.0
 
     async def change(self, **changes: Any) -> None:
         """Changes the pod's record."""
@@ -53,6 +66,7 @@ class Book:
         """Wants the pod to run, from the beginning: whatever came of it and its containers before is forgotten."""
         self.failure = None
         self.failures.clear()
+        self.wait_no_longer()
         pod = {"desired": "running", "phase": "starting", "restarting": False, "resume": False, "paused": False, "boots": 0}
         pod |= {"started": 0.0, "finished": 0.0, "retry_at": 0.0, "message": ""}
         container = {"desired": "running", "phase": "waiting", "code": -1, "signal": 0, "oom": False, "failures": 0, "restarts": 0}

@@ -146,9 +146,12 @@ class Keeper:
         for record in self.book.of_kind("init", "sidecar"):
             verdict = await self._attend(record)
             if verdict is not None:
+                if verdict and self.book.pod.phase == "starting":
+                    self.book.wait_for(record.name)
                 return verdict if verdict >= 0 else None
         delays = [await self._attend(record) for record in self.book.of_kind("main")]
         if self.book.pod.phase == "starting":
+            self.book.wait_no_longer()
             await self.book.change(phase="running", started=self.book.pod.started or now(), message="")
             await self._tell("start")
         if policy.ended(self.book.containers.values()):

@@ -5,7 +5,9 @@ something else or by the end of the daemon, is no different from one that never 
 """
 
 import asyncio
+import contextlib
 import logging
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -25,6 +27,8 @@ from hyperd.store import ContainerRecord
 _LOG = logging.getLogger(__name__)
 _RETRY_S = 5.0
 _NOTED_S = 5.0
+# What a stop takes beside the grace: kills, and the end of the machine.
+_STOP_S = 60.0
 
 
 class Pod:
@@ -101,6 +105,7 @@ class Pod:
         """
         if not force:
             await self._ends_noted()
+            await self._stop_over()
         pod = self.book.pod
         if pod.phase in ("starting", "running", "stopping") and not force and not self._is_over():
             raise ConflictError(f"pod {pod.name} is {policy.state_of(pod)}", hint="stop it first, or force its removal")
@@ -123,6 +128,12 @@ class Pod:
                     await self.book.until(lambda: not pending())
             except TimeoutError:
                 _LOG.warning("an end was not noted in time", extra={"id": self.book.pod.id})
+
+    async def _stop_over(self) -> None:
+        """Waits for the end of a stop that is under way, so that one need not ask twice; as long as it may take."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self.book.pod.spec.termination_grace_s + _STOP_S):
+                await self.book.until(lambda: self.book.gone or self.book.pod.phase != "stopping" or self._is_over())
 
     def _is_over(self) -> bool:
         """Whether all that it was for has ended, though its machine may still be there."""
@@ -171,12 +182,21 @@ class Pod:
         wanted = msgspec.structs.replace(self.book.pod.spec, interfaces=kept)
         await self.book.change(spec=wanted, addresses=self.tools.networks.addresses(pod.id))
 
-    async def started(self) -> None:
+    async def started(self, patience_s: float = math.inf) -> None:
         """Waits until a start has come to something.
 
+        :param patience_s: how long at most it waits for init containers and sidecars; then the pod is still "starting"
         :raise HyperError: what it failed with
         """
-        await self.book.until(lambda: self.book.gone or not (self.book.pod.restarting or self.book.pod.phase == "starting"))
+
+        def done() -> bool:
+            return self.book.gone or not (self.book.pod.restarting or self.book.pod.phase == "starting")
+
+        await self.book.until(lambda: done() or bool(self.book.waiting_since))
+        if not done():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(self.book.waiting_since + patience_s if math.isfinite(patience_s) else None):
+                    await self.book.until(done)
         if self.book.failure is not None and self.book.pod.phase == "failed":
             raise self.book.failure
 

@@ -88,6 +88,8 @@ class Probes:
         while True:
             paused = self._paused()
             well, message = (last, "") if paused else await self._ask(probe)
+            if once:
+                self.health.message = message
             if paused or self._paused():
                 await asyncio.sleep(probe.period_s)
                 continue

@@ -187,7 +187,7 @@ def test_inspect(cli: Cli, fake: Fake) -> None:
 @pytest.mark.parametrize(
     ("argv", "request_line", "query", "body"),
     [
-        (["start", "web"], "POST /pods/web/start", {}, None),
+        (["start", "web"], "POST /pods/web/start", {"wait": "60.0"}, None),
         (["stop", "--time", "1m", "web"], "POST /pods/web/stop", {"timeout": "60.0"}, None),
         (["restart", "web"], "POST /pods/web/restart", {}, None),
         (["kill", "-s", "sigusr1", "web"], "POST /pods/web/kill", {"signal": "USR1"}, None),

@@ -1,6 +1,7 @@
 """run, exec, attach, cp and port-forward: streams, signals, terminals and exit codes, against a daemon of ours."""
 
 import asyncio
+import contextlib
 import io
 import os
 import pty
@@ -79,6 +80,13 @@ def test_run_detached(cli: Cli, box: Fake) -> None:
     done = cli("run", "-d", "busybox")
     assert done.status == 0 and done.out == POD_ID + "\n"
     assert done.error.startswith("Time to run a POD is ") and done.error.endswith(" ms\n")
+
+
+def test_run_detached_of_a_pod_that_takes_its_time(cli: Cli, box: Fake) -> None:
+    box.answers[f"POST /pods/{POD_ID}/start"] = {"state": "starting", "reason": "it waits for sidecar proxy: status 503"}
+    done = cli("run", "-d", "--wait", "5s", "--name", "box", "busybox")
+    assert done.status == 0 and done.out == POD_ID + "\n" and "hyperctl: box is still starting: it waits for sidecar proxy: status 503\n" in done.error
+    assert box.requests("POST", f"/pods/{POD_ID}/start")[0].query == {"wait": "5.0"}
 
 
 @pytest.mark.parametrize("detached", [True, False])
@@ -214,6 +222,40 @@ def test_signals_are_forwarded(box: Fake) -> None:
             wait_for(lambda: box.requests("POST", f"{BOX}/kill"))
         assert {a.query["signal"] for a in box.requests("POST", f"{BOX}/kill")} >= {"USR1"}
         assert running.wait(WAIT_S) == 143
+
+
+@pytest.mark.parametrize("remove", [True, False])
+def test_a_pipe_that_nobody_reads(box: Fake, remove: bool) -> None:
+    """With --rm the pod ends with the command; without, it runs on and that is said."""
+
+    async def yes(stream: web.WebSocketResponse) -> None:
+        with contextlib.suppress(ConnectionError):
+            while not stream.closed:
+                await stream.send_bytes(b"\1" + b"y\n" * 1000)
+
+    box.streams[f"{BOX}/attach"] = yes
+    flags = ["--rm"] if remove else []
+    with start(box, "run", *flags, "--name", "box", "busybox", "yes", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE) as running:
+        assert running.stdout is not None and running.stdout.readline() == b"y\n"
+        running.stdout.close()
+        assert running.wait(WAIT_S) == 141
+        assert running.stderr is not None
+        said = running.stderr.read().decode()
+    removals = box.requests("DELETE", f"/pods/{POD_ID}")
+    assert [a.query for a in removals] == ([{"force": "1"}] if remove else [])
+    assert said == ("" if remove else "hyperctl: nobody reads the output any more; box runs on, and `hyperctl logs` has it\n")
+
+
+def test_what_was_lost_is_told_once(cli: Cli, box: Fake) -> None:
+    async def stream(socket: web.WebSocketResponse) -> None:
+        await say(socket, lost={"stream": "stdout", "bytes": 4000})
+        await socket.send_bytes(b"\1after\n")
+        await say(socket, lost={"stream": "stderr", "bytes": 96})
+        await say(socket, exit={"code": 0})
+
+    box.streams[f"{BOX}/attach"] = stream
+    done = cli("run", "--name", "box", "busybox")
+    assert done == (0, "after\n", "hyperctl: 4096 bytes of output came too fast to be shown; `hyperctl logs` has them\n")
 
 
 class Terminal:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from hyperd import spec
+from hyperd.api.views import pod_view
 from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError, UnavailableError
 from hyperd.pods.manager import Manager
 from hyperd.pods.pod import Pod
@@ -382,9 +383,29 @@ def test_a_sidecar_holds_up_the_rest_until_it_has_started(tmp_path: Path) -> Non
             while world.named("exec").count("exec side") < 3:
                 await asyncio.sleep(0.001)
             assert pod.book.pod.phase == "starting"
+            await pod.started(patience_s=0.01)
+            assert pod.book.pod.phase == "starting", "who does not want to wait for sidecars need not"
+            assert pod_view(pod).reason.startswith("it waits for sidecar side: up? ended with status 1")
             world.exec_codes.clear()
             await pod.started()
-            assert record(pod).phase == "running"
+            assert record(pod).phase == "running" and not pod_view(pod).reason
+
+    run(tmp_path, work)
+
+
+def test_a_removal_waits_for_a_stop_that_is_under_way(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        async with daemon(world) as manager:
+            pod = await started(manager, pod_of(container(), termination_grace_s=5.0))
+            world.hold["delete"] = asyncio.Event()
+            await pod.ask_stop(0.0)
+            await until_phase(pod, "stopping")
+            removal = asyncio.create_task(pod.ask_removal(force=False))
+            await asyncio.sleep(0.01)
+            assert not removal.done() or removal.exception() is None
+            world.hold.pop("delete").set()
+            await removal
+            await pod.book.until(lambda: pod.book.gone)
 
     run(tmp_path, work)
 

@@ -51,7 +51,8 @@ SETTINGS = (
     Setting("accelerator", "auto", "what runs the guest's code", ("auto", "kvm", "tcg")),
     Setting("transport", "auto", "what carries the talk with the guest's agent", ("auto", "vsock", "serial")),
     Setting("share", "auto", "how directories are shown to the guest", ("auto", "9p", "virtiofs")),
-    Setting("qemu_shim", os.path.join(_libexec(), "runv-qemu-shim.so"), "the library that lets QEMU's 9p make special files; empty for none"),
+    Setting("share_notify", "off", "inotify in containers for what the host changes in shared directories", ("off", "on")),
+    Setting("qemu_shim", os.path.join(_libexec(), "runv-qemu-shim.so"), "the library that lets QEMU's 9p make special files, and servers of shares touch nothing; empty for none"),
     Setting("virtiofsd", "/usr/lib/qemu/virtiofsd", "the virtiofsd program"),
     Setting("template", "auto", "start a sandbox as the copy of one that has booted, and make that copy when there is none", ("auto", "off")),
     Setting("template_folder", "/dev/shm/runv-templates", "where such copies are kept; a tmpfs, and nobody else's"),
@@ -66,6 +67,7 @@ SETTINGS = (
     Setting("boot_timeout_s", 60, "how long a guest may take until its agent answers, per try", least=1),
     Setting("standin", os.path.join(_libexec(), "runv-standin"), "the program that stands for a container process on the host"),
     Setting("relay", os.path.join(_libexec(), "runv-relay"), "the program that carries connections from inside to the host"),
+    Setting("watch", os.path.join(_libexec(), "runv-watch"), "the program that watches shared directories"),
     Setting("bridge", os.path.join(_libexec(), "runv-bridge"), "the program that carries connections over the serial port"),
 )  # fmt: skip
 

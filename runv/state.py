@@ -6,6 +6,7 @@
     ROOT/<container>/config.json     config.json as it was at create
     ROOT/<container>/init.pid        the stand-in of its first process, written by the stand-in's own child
     ROOT/<container>/relay.pid       what carries connections from inside to sockets that it was given
+    ROOT/<container>/watch.pid       what watches the folders that it shares with the host
     ROOT/<container>/notify/         where its notification socket is, while somebody waits for it to be ready
     ROOT/<container>/exec/<name>.pid the stand-ins of other processes
     ROOT/<container>/paused          its processes stand still
@@ -135,6 +136,10 @@ class Container:
     def relay(self) -> Identity | None:
         """The host process that carries its connections to sockets of the host; None where there are none."""
         return read_identity(self.path("relay.pid"))
+
+    def watcher(self) -> Identity | None:
+        """The host process that watches its shared folders; None where none does."""
+        return read_identity(self.path("watch.pid"))
 
     def status(self, record: ContainerRecord) -> tuple[str, int]:
         """Status and pid (0 when stopped), found from what is alive now, not from what was written."""

@@ -9,6 +9,7 @@
 #include "container.h"
 #include "outward.h"
 #include "stream.h"
+#include "touch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -45,9 +46,20 @@ void stream_connect(struct stream *stream, int fd, const uint8_t *data, size_t l
 	close(fd);
 }
 
-int outward_start(struct agent *agent, int fd, const uint8_t *data, size_t len, struct error *error)
+void outward_run(struct buf *in)
+{
+	(void)in;
+}
+
+void touch_run(struct buf *in)
+{
+	(void)in;
+}
+
+int outward_start(struct agent *agent, int fd, const uint8_t *data, size_t len, outward_fn *work, struct error *error)
 {
 	(void)agent;
+	(void)work;
 	(void)fd;
 	(void)data;
 	return len == 1 ? error_set(error, KIND_BUSY, "no room") : 0;

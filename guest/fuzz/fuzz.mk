@@ -11,7 +11,8 @@ FUZZ_packets := packets wire loop
 FUZZ_clients := monitor_clients monitor_client wire loop
 FUZZ_log    := monitor_log monitor_text
 FUZZ_tar    := tar
-FUZZ        := frames oci mux packets clients log tar
+FUZZ_touch  := touch_order
+FUZZ        := frames oci mux packets clients log tar touch
 
 fuzz: $(addprefix $(O)/fuzz-,$(FUZZ))
 

@@ -124,6 +124,22 @@ class Agent:
             raise
         return link, [str(path) for path in paths]
 
+    def touch(self, share: str, trees: list[str], *, hold: bool) -> socket.socket:
+        """Lets the guest touch files that the host has changed; the connection then carries orders. ``share``: where the guest has it mounted;
+        ``trees``: paths of folders and files in it; ``hold``: files in the folders are held open, too.
+
+        :raise AgentError: the guest cannot; ``unsupported``: the share's server does not know how
+        """
+        deadline = time.monotonic() + CALL_TIMEOUT_S
+        link = self.carrier.connect(STREAM_PORT, deadline)
+        try:
+            exchange(link, {"touch": {"secret": self.secret}}, deadline)
+            exchange(link, {"share": share, "trees": trees, "hold": hold}, deadline)
+        except BaseException:
+            link.close()
+            raise
+        return link
+
     def detach(self) -> socket.socket:
         """Hands the connection itself over, to give it to a stand-in."""
         self._link.settimeout(None)

@@ -44,7 +44,7 @@ def show_check(settings: Settings, kind: str) -> int:
     """What will be used here; the exit status says whether it will do."""
     findings = [
         _program("qemu", lambda: choice.qemu_program(settings), "--version"),
-        *(_file(settings, name) for name in ("kernel", "initrd", "standin", "bridge", "relay")),
+        *(_file(settings, name) for name in ("kernel", "initrd", "standin", "bridge", "relay", "watch")),
         _chosen("accelerator", choice.accelerator(settings)),
         _chosen("transport", choice.transport(settings)),
         _chosen("machine", choice.machine(settings)),

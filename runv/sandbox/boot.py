@@ -43,6 +43,7 @@ class Wanted(NamedTuple):
     initrd: str
     bridge: str
     relay: str
+    watch: str  # empty: nobody is to watch
     standin: str
     kernel_parameters: str
     accelerator: str
@@ -72,6 +73,7 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
         initrd=choice.artefact(settings, "initrd"),
         bridge=choice.artefact(settings, "bridge"),
         relay=choice.artefact(settings, "relay"),
+        watch=choice.artefact(settings, "watch") if settings.text("share_notify") == "on" else "",
         standin=choice.artefact(settings, "standin"),
         kernel_parameters=settings.text("kernel_parameters"),
         accelerator=choice.accelerator(settings).value,
@@ -84,7 +86,7 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
         most=most if kind == "q35" else size,
         hotplug_ports=settings.number("hotplug_ports"),
         boot_timeout_s=settings.number("boot_timeout_s"),
-        qemu_shim=choice.qemu_shim(settings, share),
+        qemu_shim=choice.qemu_shim(settings),
         templates=settings.text("template_folder") if settings.text("template") == "auto" else "",
     )
 
@@ -268,6 +270,7 @@ def _start_processes(
             groups=host.groups,
             pid_file=sandbox.path("virtiofsd.pid"),
             null_fd=null,
+            shim=wanted.qemu_shim,
         )
         listener.close()
 
@@ -292,7 +295,7 @@ def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_f
         kernel=wanted.kernel,
         initrd=wanted.initrd,
         kernel_parameters=wanted.kernel_parameters,
-        shim=wanted.qemu_shim,
+        shim=wanted.qemu_shim if wanted.share == "9p" else "",
         tsc_khz=host_devices.tsc_khz(),
         vcpus=wanted.vcpus,
         memory_mib=wanted.memory_mib,

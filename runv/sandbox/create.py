@@ -104,7 +104,7 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
     devices = plan_devices(config, document.raw, planned.disks)
     if devices.pci and host is not None:
         raise ConfigError(f"cannot pass {', '.join(devices.pci)} through: the sandbox runs already")
-    settings = wishes.with_vm(settings, config)
+    settings = wishes.with_annotations(wishes.with_vm(settings, config), config)
     size = machine_size(config, Size(settings.number("vcpus"), settings.number("memory_mib")))
     largest = most(config, size, Size(settings.number("vcpus_max"), settings.number("memory_max_mib")))
     wanted = boot.settle(settings, size, largest, passes_through=bool(devices.pci))
@@ -192,6 +192,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     agent = _enter_sandbox(container, sandbox, plan, standing.identity, log, waited=waited)
     try:
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
+        unwatched = _watch(container, sandbox, agent, plan)
         _share_memory(agent, plan)
         terminal = _create_in_guest(container, sandbox, agent, plan, mounts, log)
         view.show(standing.identity, config, _binds(plan), container.folder)
@@ -203,6 +204,8 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     if plan.options.pid_file:
         write_atomic(plan.options.pid_file, str(standing.identity.pid), 0o644)
     # Only now: Podman takes the log of a failure for one message.
+    if unwatched:
+        log.warning(unwatched)
     for sentence in wishes.ignored(config, plan.document.raw, joins=plan.host is not None) + plan.devices.ignored:
         log.warning(f"config.json: {sentence}")
     return standing.identity
@@ -346,6 +349,27 @@ def _carry(
         {**mount, "source": sources[index]} if index in sources else mount
         for index, mount in enumerate(plan.storage.mounts)
     ]
+
+
+def _watch(container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Plan) -> str:
+    """Has the container told of what the host changes in its shared folders; a sentence about what is missing of it."""
+    shared = [entry for entry in plan.storage.shared if entry.name != f"{container.id}/rootfs"]
+    qemu = sandbox.process("qemu.pid")
+    if not plan.wanted.watch or not shared or qemu is None:
+        return ""
+    from runv.sandbox import watch
+
+    return watch.start(
+        plan.wanted.watch,
+        agent,
+        shared,
+        kind=plan.wanted.share,
+        share=sandbox.path("share"),
+        qemu=qemu,
+        groups=plan.groups,
+        pid_file=container.path("watch.pid"),
+        label=container.id,
+    )
 
 
 def _share_memory(agent: Agent, plan: _Plan) -> None:

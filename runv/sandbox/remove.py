@@ -35,7 +35,7 @@ def remove(container: Container) -> None:
         record = _rebuilt(container)
     if record is not None:
         _leave_sandbox(container, record, SandboxFolder(container.root, record.sandbox))
-    for process in [container.standin(), container.relay(), *container.exec_standins()]:
+    for process in [container.standin(), container.relay(), container.watcher(), *container.exec_standins()]:
         if process is not None and not kill_and_wait(process, KILL_TIMEOUT_S):
             raise StateError(f"cannot kill process {process.pid} of container {container.id}")
     if record is not None:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from runv.errors import ConfigError
 from runv.settings import Settings
 from runv.spec import ignored as in_vain
+from runv.spec.annotations import SHARE_NOTIFY
 from runv.spec.config import Config
 from runv.spec.memory_policy import mode_and_nodes
 
@@ -23,6 +25,19 @@ def with_vm(settings: Settings, config: Config) -> Settings:
         words = (f'"{word}"' if " " in word else word for word in vm.kernel.parameters or [])
         given["kernel_parameters"] = " ".join((settings.text("kernel_parameters"), *words)).strip()
     return settings.changed(given, "config.json: $.vm")
+
+
+def with_annotations(settings: Settings, config: Config) -> Settings:
+    """The settings for this container: what its annotations say goes before them.
+
+    :raise ConfigError: a value is none
+    """
+    notify = (config.annotations or {}).get(SHARE_NOTIFY)
+    if notify is None:
+        return settings
+    if notify not in ("on", "off"):
+        raise ConfigError(f"config.json: $.annotations: {SHARE_NOTIFY} must be on or off, not {notify!r}")
+    return settings.changed({"share_notify": notify}, "config.json: $.annotations")
 
 
 def memory_policy(config: Config) -> tuple[int, set[int]] | None:

@@ -15,6 +15,9 @@ UPPER = "run.runv.rootfs.upper"
 # runv's own: "true" for a container that only holds its pod's namespaces.
 INFRA = "run.runv.infra"
 
+# runv's own: "on" or "off" for the setting share_notify, for this container.
+SHARE_NOTIFY = "run.runv.share_notify"
+
 # The sum of a pod's containers: bytes and microseconds as text; CRI-O has an object of them, under its new name and its old one.
 POD_MEMORY = "io.kubernetes.cri.sandbox-memory"
 POD_CPU_QUOTA = "io.kubernetes.cri.sandbox-cpu-quota"

@@ -87,16 +87,16 @@ def qemu_program(settings: Settings) -> str:
     return found
 
 
-def qemu_shim(settings: Settings, share_kind: str) -> str:
-    """The library that lets QEMU's 9p server make special files; empty where it is not wanted.
+def qemu_shim(settings: Settings) -> str:
+    """The library for what serves a share; empty where it is not wanted.
 
     :raise RunvError: it is not there
     """
-    return artefact(settings, "qemu_shim") if share_kind == "9p" and settings.text("qemu_shim") else ""
+    return artefact(settings, "qemu_shim") if settings.text("qemu_shim") else ""
 
 
 def artefact(settings: Settings, name: str) -> str:
-    """The path of a file that belongs to runv (kernel, initrd, standin, bridge, relay), readable.
+    """The path of a file that belongs to runv (kernel, initrd, standin, bridge, relay, watch), readable.
 
     :raise RunvError: it is not
     """

@@ -12,10 +12,11 @@ _OPTIONS = "cache=auto,timeout=0,xattr,posix_acl,announce_submounts"
 
 
 def start(
-    program: str, folder: str, listener: socket.socket, *, qemu_pid: int, groups: list[str], pid_file: str, null_fd: int
+    program: str, folder: str, listener: socket.socket, *, qemu_pid: int, groups: list[str], pid_file: str, null_fd: int, shim: str = ""
 ) -> Identity:
     """Starts virtiofsd on ``folder`` as QEMU's mount namespace has it.
 
+    :param shim: a library to load into it; empty for none
     :raise HostError: it could not be started
     """
     namespace = os.open(f"/proc/{qemu_pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
@@ -28,7 +29,7 @@ def start(
     try:
         return spawn(
             argv,
-            env={"PATH": os.defpath},
+            env={"PATH": os.defpath} | ({"LD_PRELOAD": shim} if shim else {}),
             stdio=(null_fd, null_fd, null_fd),
             keep=[listener.fileno()],
             pid_file=pid_file,

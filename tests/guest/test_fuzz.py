@@ -19,6 +19,7 @@ from .test_hostile import rich_spec
 SECRET = "0" * 64
 SECONDS = int(os.environ.get("RUNV_FUZZ_SECONDS", "6"))
 SMALL = {"clients", "log", "tar"}  # half the time is enough to get everywhere
+TINY = {"touch"}  # a second is
 
 
 def mux_frame(kind: int, channel: int, value: int, payload: bytes = b"") -> bytes:
@@ -103,6 +104,10 @@ def tar_seeds() -> Iterator[bytes]:
         yield member.tobuf(form)[-512:] + records
 
 
+def touch_seeds() -> Iterator[bytes]:
+    yield from (b"S", b"F\0\1", b"T\0\1\1", b"T\x0f\xff\x0fname", b"K\0\1\0\0name", b"T\0\0\x0f..", b"K\0\0\0\0" + b"n" * 255)
+
+
 SEEDS = {
     "frames": frame_seeds,
     "oci": oci_seeds,
@@ -111,6 +116,7 @@ SEEDS = {
     "clients": client_seeds,
     "log": log_seeds,
     "tar": tar_seeds,
+    "touch": touch_seeds,
 }
 
 
@@ -134,7 +140,7 @@ def test_fuzz(fuzz_build: Path, tmp_path: Path, target: str) -> None:
         "-max_len=16384",
         "-timeout=10",
         "-rss_limit_mb=1024",
-        f"-max_total_time={SECONDS // 2 if target in SMALL else SECONDS}",
+        f"-max_total_time={1 if target in TINY else SECONDS // 2 if target in SMALL else SECONDS}",
         f"-artifact_prefix={tmp_path}/",
     ]
     command = [str(fuzz_build / f"fuzz-{target}"), *limits, str(corpus)]

@@ -10,6 +10,7 @@
 #include "container.h"
 #include "outward.h"
 #include "stream.h"
+#include "touch.h"
 
 enum {
 	OUT_MAX = 4 * WIRE_FRAME_MAX,
@@ -275,14 +276,14 @@ static int answer_stream(struct conn *conn, const struct node *args, size_t fram
 	return 0;
 }
 
-/* From here on the descriptor belongs to the relay, a process of its own. */
-static int answer_relay(struct conn *conn, const struct node *args, size_t frame_len, struct error *error)
+/* From here on the descriptor belongs to a process of its own. */
+static int answer_outward(struct conn *conn, const struct node *args, outward_fn *work, size_t frame_len, struct error *error)
 {
 	bool claims;
 	int fd = conn->watch.fd;
 
 	if (check_secret(conn->agent, args, false, &claims, error) < 0 ||
-	    outward_start(conn->agent, fd, buf_head(&conn->in) + frame_len, buf_len(&conn->in) - frame_len, error) < 0)
+	    outward_start(conn->agent, fd, buf_head(&conn->in) + frame_len, buf_len(&conn->in) - frame_len, work, error) < 0)
 		return -1;
 	conn_detach(conn);
 	close(fd);
@@ -295,7 +296,9 @@ static int answer_bytes(struct conn *conn, const struct node *root, size_t frame
 	struct node args;
 
 	if (has_member(root, "relay"))
-		return get_object(root, "relay", &args, error) < 0 ? -1 : answer_relay(conn, &args, frame_len, error);
+		return get_object(root, "relay", &args, error) < 0 ? -1 : answer_outward(conn, &args, outward_run, frame_len, error);
+	if (has_member(root, "touch"))
+		return get_object(root, "touch", &args, error) < 0 ? -1 : answer_outward(conn, &args, touch_run, frame_len, error);
 	return get_object(root, "stream", &args, error) < 0 ? -1 : answer_stream(conn, &args, frame_len, error);
 }
 

@@ -12,22 +12,26 @@
 #include "agent.h"
 #include "mux.h"
 #include "redirect.h"
+#include "wire.h"
 
 enum {
 	RELAYS_MAX = 2 * CONTAINERS_MAX,
 	LISTENERS_MAX = 256,
-	LISTENERS_FRAME_MAX = 65536,
-	LISTENERS_FRAME_MS = 10000,
 	FLOWS_MAX = 256,
 	FLOW_IDLE_MS = 15000,
 };
 
-/* outward.c, in PID 1. Forks a relay for a connection that was authenticated; data is what came behind its first frame. fd stays the caller's. */
-int outward_start(struct agent *agent, int fd, const uint8_t *data, size_t len, struct error *error);
+/* What such a process does: in is what came behind the first frame, more comes over LINK (link.h). It ends when this returns. */
+typedef void outward_fn(struct buf *in);
+
+/* outward.c, in PID 1. Forks a process for a connection that was authenticated; data is what came behind its first frame. fd stays the caller's. */
+int outward_start(struct agent *agent, int fd, const uint8_t *data, size_t len, outward_fn *work, struct error *error);
 /* Whether pid was a relay's; it is none any more. */
 bool outward_reaped(struct agent *agent, pid_t pid);
 
 /* The rest is the relay's own. */
+
+outward_fn outward_run;
 
 enum listener_type { LISTEN_STREAM, LISTEN_SEQPACKET, LISTEN_DGRAM, LISTEN_TCP, LISTEN_UDP };
 

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Watches paths with inotify: says "ready", then a line for each event, its kinds, the path and the name. */
+#include <stdio.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+static const struct {
+	const char *name;
+	unsigned int bit;
+} kinds[] = {
+	{ "modify", IN_MODIFY }, { "attrib", IN_ATTRIB }, { "create", IN_CREATE }, { "delete", IN_DELETE },
+	{ "from", IN_MOVED_FROM }, { "to", IN_MOVED_TO }, { "written", IN_CLOSE_WRITE }, { "self", IN_DELETE_SELF },
+};
+enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
+
+int main(int argc, char **argv)
+{
+	_Alignas(struct inotify_event) char data[4096];
+	int fd = inotify_init1(IN_CLOEXEC);
+	ssize_t len;
+
+	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
+	for (int i = 1; i < argc; i++) {
+		unsigned int mask = 0;
+
+		for (int kind = 0; kind < KINDS; kind++)
+			mask |= kinds[kind].bit;
+		if (inotify_add_watch(fd, argv[i], mask) != i) {
+			perror(argv[i]);
+			return 1;
+		}
+	}
+	puts("ready");
+	while ((len = read(fd, data, sizeof(data))) > 0) {
+		for (ssize_t at = 0; at < len;) {
+			const struct inotify_event *event = (const void *)(data + at);
+
+			for (int kind = 0; kind < KINDS; kind++)
+				if (event->mask & kinds[kind].bit)
+					printf("%s ", kinds[kind].name);
+			printf("%s %s\n", event->wd > 0 ? argv[event->wd] : "", event->len > 0 ? event->name : "");
+			at += (ssize_t)(sizeof(*event) + event->len);
+		}
+	}
+	return 1;
+}

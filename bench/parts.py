@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import commands, imports, pods, start, streams
+from bench import commands, files, imports, pods, start, streams
+from bench.plain import Plain
+from bench.runtimes import Runtime
 from bench.timing import BenchError, Figure
 from bench.world import Bench
 
@@ -43,6 +45,16 @@ def _many(bench: Bench, count: int) -> Iterator[Figure]:
         yield from pods.measure(bench.runv, bench.sleep, count, tick)
 
 
+def _files(bench: Bench) -> Iterator[Figure]:
+    setup = files.Setup(bench.folder / "files", bench.sleeping)
+    plain = Plain(bench.settings, bench.folder / "plain-files")
+
+    def runv(share: str) -> Runtime:
+        return bench.runtime(f"runv-{share}", {"RUNV_SHARE": share})
+
+    return files.measure(setup, plain, runv, bench.some, bench.tick)
+
+
 def _streams(bench: Bench) -> list[Figure]:
     runtimes = [bench.runv, *bench.peers[:1]]
     return streams.measure(bench.bare, runtimes, bench.cat, bench.options.megabytes, bench.few)
@@ -68,6 +80,7 @@ PARTS = {
     "commands": Part("what engines call on containers that exist", _commands),
     "pods": Part("pods at once: starts, memory, answers, what they leave", _pods),
     "hundred": Part("the same with a hundred", _hundred),
+    "files": Part("files on each kind of share and disk", _files),
     "streams": Part("bytes through stdin and stdout", _streams),
     "images": Part("from an archive to layers on a disk", _images),
     "engines": Part("docker run, hyperctl run", _engines),

@@ -5,10 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from bench.guest import Wires
 from bench.timing import BenchError
 from runv.settings import Settings
 from runv.vm import choice, host_devices
-from runv.vm.machine import Machine, Share, Transport
+from runv.vm.machine import Machine, Transport
 
 _SOURCES = Path(__file__).with_name("programs")
 _MEASURES = ("common.c", "files.c", "tcp.c")
@@ -38,8 +39,8 @@ def build_initrd(name: str, folder: Path) -> Path:
     return image
 
 
-def machine(settings: Settings, initrd: Path, *, link: int, monitor: int, console: int, share: Share | None) -> Machine:
-    """A machine as runv makes it, with another init. ``link``, ``monitor`` and ``console`` are descriptors: the serial port's, QMP's, the console's."""
+def machine(settings: Settings, initrd: Path, wires: Wires) -> Machine:
+    """A machine as runv makes it, with another init, and without shares and cards."""
     return Machine(
         name="bench",
         qemu=choice.qemu_program(settings),
@@ -51,10 +52,10 @@ def machine(settings: Settings, initrd: Path, *, link: int, monitor: int, consol
         tsc_khz=host_devices.tsc_khz(),
         vcpus=settings.number("vcpus"),
         memory_mib=settings.number("memory_mib"),
-        transport=Transport("serial", link),
-        shares=(share,) if share else (),
-        qmp_fd=monitor,
-        console_fd=console,
+        transport=Transport("serial", wires.link),
+        shares=(),
+        qmp_fd=wires.monitor,
+        console_fd=wires.console,
     )
 
 

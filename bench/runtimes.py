@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +74,12 @@ def bundle(runc: str, folder: Path, *args: str) -> Path:
     for applet in _APPLETS:
         (folder / "rootfs/bin" / applet).symlink_to("busybox")
     subprocess.run([runc, "spec", "--bundle", str(folder)], check=True)
-    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    config["process"] |= {"terminal": False, "args": list(args)}
-    (folder / "config.json").write_text(json.dumps(config))
+    change(folder, lambda config: config["process"].update(terminal=False, args=list(args)))
     return folder
+
+
+def change(folder: Path, how: Callable[[dict[str, Any]], None]) -> None:
+    """Lets ``how`` change the configuration of the bundle in ``folder``."""
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    how(config)
+    (folder / "config.json").write_text(json.dumps(config))

@@ -65,3 +65,47 @@ def _once(subject: Subject) -> float:
     finally:
         subject.after()
     return (took if own is None else own) * 1000
+
+
+class Measure(NamedTuple):
+    """One of several things that a subject reports of itself: the ``key`` it reports it under, what it is, and its unit."""
+
+    key: str
+    what: str
+    unit: str
+
+
+def in_pairs(
+    name: str,
+    floor: str,
+    works: tuple[Callable[[], dict[str, float]], Callable[[], dict[str, float]]],
+    measures: list[Measure],
+    count: int,
+    tick: Callable[[], None],
+) -> list[Figure]:
+    """Runs the works of the subject called ``name`` and of its floor in turns, ``count`` times each after a round that does not count; each reports
+    all ``measures``."""
+    reports: list[tuple[dict[str, float], dict[str, float]]] = []
+    for _ in range(count + 1):
+        reports.append((works[0](), works[1]()))
+        tick()
+    figures = []
+    for key, what, unit in measures:
+        ours, theirs = (tuple(pair[side][key] for pair in reports[1:]) for side in range(2))
+        figures += [Figure(f"{floor}: {what}", unit, theirs), Figure(f"{name}: {what}", unit, ours, f"{floor}: {what}")]
+    return figures
+
+
+def parse_report(text: str) -> dict[str, float]:
+    """Lines of a word and a number each.
+
+    :raise BenchError: there is something else
+    """
+    found = {}
+    for line in text.splitlines():
+        try:
+            key, value = line.split()
+            found[key] = float(value)
+        except ValueError:
+            raise BenchError(f"the probe says: {line}") from None
+    return found

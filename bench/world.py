@@ -29,7 +29,7 @@ class Bench:
         self.cold = self.runtime("runv, cold", {"RUNV_TEMPLATE": "off"})
         self.spec = shutil.which("runc") or options.runv
         self.true = bundle(self.spec, folder / "true", "true")
-        self.sleep = bundle(self.spec, folder / "sleep", "sleep", "100000")
+        self.sleep = self.sleeping(folder / "sleep")
         self.cat = bundle(self.spec, folder / "cat", "cat")
         self.settings = settings.load()
         self.bare = Bare(self.settings, folder / "bare")
@@ -39,6 +39,10 @@ class Bench:
         """The runv to measure, with more in its environment and a root of its own. All share the templates of this run."""
         templates = {"RUNV_TEMPLATE_FOLDER": str(self.folder / "templates")}
         return Runtime(name, self.options.runv, self.folder, templates | (more or {}))
+
+    def sleeping(self, folder: Path) -> Path:
+        """A bundle that sleeps, in ``folder``, to be changed."""
+        return bundle(self.spec, folder, "sleep", "100000")
 
     @functools.cached_property
     def peers(self) -> list[Runtime]:
@@ -62,6 +66,11 @@ class Bench:
     def few(self) -> int:
         """How many samples of what takes long."""
         return max(1, int(self.options.count) // 3)
+
+    @property
+    def some(self) -> int:
+        """How many samples of what takes seconds."""
+        return (int(self.options.count) + 1) // 2
 
     def tick(self) -> None:
         """A sample was taken."""

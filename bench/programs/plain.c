@@ -2,7 +2,7 @@
 /*
  * The init of a guest that has nothing of runv: it mounts what the kernel's command line names (words the kernel does not know become our environment), or
  * configures the network card, and then does for each line "MEGABYTES COUNT" that comes in on the serial port what a container's probe does. Answers end
- * with an empty line.
+ * with an empty line; to an empty line there is nothing else to say.
  */
 #define _GNU_SOURCE
 #include "probe.h"
@@ -126,7 +126,9 @@ int main(void)
 	if (!port)
 		return 1;
 	while (fgets(line, sizeof(line), port)) {
-		if (failed)
+		if (strcmp(line, "\n") == 0)
+			; /* only asked whether we are there */
+		else if (failed)
 			fprintf(port, "cannot prepare: %s\n", strerror(failed));
 		else if (sscanf(line, "%u %u", &megabytes, &count) != 2 || probe_files(port, PLACE, megabytes, count) < 0)
 			fprintf(port, "cannot measure: %s\n", strerror(errno));

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import cast
@@ -12,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from bench import __main__ as command
-from bench import census, pods, report
+from bench import census, pods, programs, report
 from bench.parts import PARTS, Part
-from bench.timing import BenchError, Figure, Subject, in_turns
+from bench.timing import BenchError, Figure, Measure, Subject, in_pairs, in_turns, parse_report
 from bench.world import Bench
 
 
@@ -83,6 +84,36 @@ def test_json_has_every_sample(tmp_path: Path) -> None:
     assert written["figures"][1] == {
         "name": "it", "unit": "ms", "samples": [5.0, 7.0], "floor": "floor", "median": 6.0, "spread": 0.5, "ratio": 3.0,
     }  # fmt: skip
+
+
+def test_pairs_stand_beside_each_other() -> None:
+    rounds = iter([(9.0, 9.0), (3.0, 6.0), (5.0, 10.0)])
+    now = (0.0, 0.0)
+
+    def ours() -> dict[str, float]:
+        nonlocal now
+        now = next(rounds)
+        return {"read": now[0]}
+
+    theirs, it = in_pairs("it", "floor", (ours, lambda: {"read": now[1]}), [Measure("read", "read 1 MB", "MB/s")], 2, lambda: None)
+    assert theirs == ("floor: read 1 MB", "MB/s", (6.0, 10.0), "")
+    assert it == ("it: read 1 MB", "MB/s", (3.0, 5.0), "floor: read 1 MB")
+
+
+def test_a_report_is_words_and_numbers() -> None:
+    assert parse_report("write 12.5\nstat 3\n") == {"write": 12.5, "stat": 3.0}
+    with pytest.raises(BenchError, match="cannot measure: No space left on device"):
+        parse_report("write 12.5\ncannot measure: No space left on device\n")
+
+
+def test_the_probe_itself(tmp_path: Path) -> None:
+    """On the host: what it reports of a folder, and what it says where it cannot."""
+    probe = programs.build("probe", tmp_path)
+    done = subprocess.run([probe, "files", tmp_path / "data", "1", "3"], capture_output=True, text=True, timeout=60, check=True)
+    assert list(parse_report(done.stdout)) == ["write", "read", "create", "stat", "unlink"]
+    assert list((tmp_path / "data").iterdir()) == []
+    refused = subprocess.run([probe, "files", "/proc", "1", "3"], capture_output=True, text=True, timeout=60, check=False)
+    assert (refused.returncode, refused.stdout, refused.stderr) == (1, "", "probe: No such file or directory\n")
 
 
 @pytest.mark.parametrize(("error", "word"), [(BenchError("a pod did not answer"), "a pod did not answer"), (KeyError("x"), "'x'")])

@@ -16,6 +16,7 @@ from hyperd.images.below import Below
 from hyperd.images.erofs import Attributes, Directory, Node
 from hyperd.images.lower import OPAQUE, Stack
 from hyperd.images.paths import LayerError, parts_of
+from hyperd.images.resolve import resolve
 from hyperd.images.tar import Entry, Reader, shown
 from hyperd.images.writer import Writer
 
@@ -25,8 +26,6 @@ _OPAQUE = b".wh..wh..opq"
 _FORGED = (b"trusted.overlay.", b"user.overlay.")
 _NAMESPACES = (b"user.", b"trusted.", b"security.")
 _ACLS = (b"system.posix_acl_access", b"system.posix_acl_default")
-_LINKS_MAX = 40
-_DEPTH_MAX = tar.PATH_MAX // 2
 _TYPES = {
     tar.FILE: stat.S_IFREG,
     tar.CHAR: stat.S_IFCHR,
@@ -142,29 +141,11 @@ class Tree:
         """The directory at ``parts``; what is missing of it is made, without attributes. Links on the way are followed within the tree."""
         if self._folder is not None and self._folder[0] == parts:
             return self._folder[1]
-        trail = [self._root]
-        todo = list(reversed(parts))
-        links = 0
-        while todo:
-            name = todo.pop()
-            if name == b"..":
-                trail = trail[:-1] or [self._root]
-                continue
-            child = trail[-1].children.get(name)
-            if child is None:
-                child = trail[-1].children[name] = Directory()
-            if isinstance(child, Directory):
-                trail.append(child)
-                if len(trail) > _DEPTH_MAX:
-                    raise LayerError("directories that are too deep")
-                continue
-            links += 1
-            if child.target is None or links > _LINKS_MAX:
-                raise LayerError(f"{shown(b'/'.join(parts))}, in which something is to be, is no directory")
-            trail = [self._root] if child.target.startswith(b"/") else trail
-            todo.extend(reversed([part for part in child.target.split(b"/") if part not in (b"", b".")]))
-        self._folder = (parts, trail[-1])
-        return trail[-1]
+        found = resolve(self._root, parts, make=True, follow=True)
+        if not isinstance(found, Directory):
+            raise LayerError(f"{shown(b'/'.join(parts))}, in which something is to be, is no directory")
+        self._folder = (parts, found)
+        return found
 
     def _link(self, parts: list[bytes], target: list[bytes]) -> None:
         if not self._link_here(parts, target):
@@ -187,25 +168,7 @@ class Tree:
 
     def _look(self, parts: list[bytes]) -> Node | Directory | None:
         """What this layer has at ``parts``; links on the way are followed, the last is not."""
-        trail: list[Directory] = [self._root]
-        todo = list(reversed(parts))
-        links = 0
-        while todo:
-            name = todo.pop()
-            if name == b"..":
-                trail = trail[:-1] or [self._root]
-                continue
-            child = trail[-1].children.get(name)
-            if isinstance(child, Directory):
-                trail.append(child)
-            elif child is None or not todo:
-                return child
-            elif child.target is None or (links := links + 1) > _LINKS_MAX:
-                return None
-            else:
-                trail = [self._root] if child.target.startswith(b"/") else trail
-                todo.extend(reversed([part for part in child.target.split(b"/") if part not in (b"", b".")]))
-        return trail[-1]
+        return resolve(self._root, parts, make=False, follow=False)
 
     @property
     def root(self) -> Directory:

@@ -24,6 +24,8 @@ VENV   = $(shell RUNV_CACHE='$(RUNV_CACHE)' PYTHON='$(PYTHON)' tools/python-env.
 DEPS   = $(shell RUNV_CACHE='$(RUNV_CACHE)' PYTHON='$(PYTHON)' tools/python-env.sh --print-path deps)
 HYPERD_DEPS = $(shell RUNV_CACHE='$(RUNV_CACHE)' PYTHON='$(PYTHON)' tools/python-env.sh --print-path hyperd-deps)
 KERNEL = $(shell $(PYTHON) kernel-config/build.py --print-path)
+# Installed where it has been built: make qemu
+QEMU   = $(shell $(PYTHON) qemu-config/build_qemu.py --print-path 2>/dev/null)
 
 STAGED = PATH='$(STAGE)/bin':"$$PATH" PYTHONDONTWRITEBYTECODE=1
 
@@ -65,6 +67,9 @@ check: venv ## Lint and check the types of the sources
 kernel: ## Build the guest kernel if needed; print its path
 	@$(PYTHON) kernel-config/build.py
 
+qemu: setup-qemu ## Build a QEMU of runv's own from Debian's source if needed, for pods that take a third of the memory; print its path
+	@$(PYTHON) qemu-config/build_qemu.py
+
 guest: ## Build the guest's init, the initramfs and the C programs of the host
 	@mkdir -p '$(GUEST)'
 	@flock '$(GUEST)/.lock' $(MAKE) -s -j"$$(nproc)" -C guest O='$(GUEST)'
@@ -74,25 +79,25 @@ bench: setup-bench stage bench-env ## Time runv against floors and peers
 	@RUNV_KERNEL='$(STAGE)/share/runv/vmlinux' $(STAGED) "$$(tools/python-env.sh --print-path bench)/bin/python" -m bench --runv '$(STAGE)/bin/runv' $(BENCH)
 
 install: setup-run build ## Install below $(DESTDIR)$(PREFIX)
-	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BUILD='$(BUILD)' DEPS='$(DEPS)' HYPERD_DEPS='$(HYPERD_DEPS)' KERNEL='$(KERNEL)' tools/install.sh install
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BUILD='$(BUILD)' DEPS='$(DEPS)' HYPERD_DEPS='$(HYPERD_DEPS)' KERNEL='$(KERNEL)' QEMU='$(QEMU)' tools/install.sh install
 
 uninstall: ## Remove what install put there
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' tools/install.sh uninstall
 
 stage: build
-	@DESTDIR= PREFIX='$(STAGE)' BUILD='$(BUILD)' DEPS='$(DEPS)' HYPERD_DEPS='$(HYPERD_DEPS)' KERNEL='$(KERNEL)' tools/install.sh install
+	@DESTDIR= PREFIX='$(STAGE)' BUILD='$(BUILD)' DEPS='$(DEPS)' HYPERD_DEPS='$(HYPERD_DEPS)' KERNEL='$(KERNEL)' QEMU='$(QEMU)' tools/install.sh install
 
 build: deps hyperd-deps guest
 	@$(PYTHON) kernel-config/build.py >/dev/null
 	@$(PYTHON) -IS tools/busybox_image.py '$(BUILD)/busybox.tar'
 
-clean: ## Remove what was built, but not the kernel and the Python packages
+clean: ## Remove what was built, but not the kernel, QEMU and the Python packages
 	@rm -rf '$(BUILD)' '$(STAGE)' '$(RUNV_CACHE)/demo'
 
-clean-all: clean ## Remove kernels, Python packages and the lab's kernel as well
-	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/gvisor '$(RUNV_CACHE)'/conformance '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/hyperd-deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock '$(RUNV_CACHE)'/hyperd-deps.lock
+clean-all: clean ## Remove kernels, QEMU, Python packages and the lab's kernel as well
+	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/qemu '$(RUNV_CACHE)'/qemu-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/gvisor '$(RUNV_CACHE)'/conformance '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/hyperd-deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock '$(RUNV_CACHE)'/hyperd-deps.lock
 
-setup-run setup-test setup-bench setup-conformance: setup-%:
+setup-run setup-test setup-bench setup-conformance setup-qemu: setup-%:
 	@tools/setup.sh $*
 
 venv deps hyperd-deps:
@@ -102,4 +107,4 @@ bench-env:
 	@tools/python-env.sh bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-soak test-engines test-kvm test-conformance check kernel guest bench install uninstall stage build clean clean-all setup-run setup-test setup-bench setup-conformance venv deps hyperd-deps bench-env
+.PHONY: help run test test-soak test-engines test-kvm test-conformance check kernel qemu guest bench install uninstall stage build clean clean-all setup-run setup-test setup-bench setup-conformance setup-qemu venv deps hyperd-deps bench-env

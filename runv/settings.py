@@ -42,11 +42,17 @@ def _libexec() -> str:
     return os.path.abspath(os.path.join(_share(), "..", "..", "libexec", "runv"))
 
 
+# The QEMU that `make qemu` builds, and the word for it.
+OWN_QEMU = os.path.join(_libexec(), "qemu-system-x86_64")
+OWN = "own"
+
 SETTINGS = (
     Setting("kernel", os.path.join(_share(), "vmlinux"), "the guest kernel: an uncompressed vmlinux with a PVH entry"),
     Setting("initrd", os.path.join(_share(), "initrd.img"), "the initramfs that holds the guest's init"),
     Setting("kernel_parameters", "", "words added to the guest's kernel command line"),
-    Setting("qemu", "qemu-system-x86_64", "the QEMU program, looked up in PATH"),
+    Setting("qemu", "qemu-system-x86_64", "the QEMU program, looked up in PATH; own: the one that `make qemu` builds"),
+    Setting("tcg_buffer_mib", 32, "room for translated code, where QEMU emulates the processor; less is slower", least=2, most=2047),
+    Setting("tcg_release_s", 5, "after how many seconds a sleeping guest's translated code is given back, 0 for never; own QEMU only", most=86400),
     Setting("machine", "auto", "QEMU's machine type", ("auto", "microvm", "q35")),
     Setting("accelerator", "auto", "what runs the guest's code", ("auto", "kvm", "tcg")),
     Setting("transport", "auto", "what carries the talk with the guest's agent", ("auto", "vsock", "serial")),

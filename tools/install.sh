@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Install runv below $DESTDIR$PREFIX, or remove it. What is in use is replaced, never written over; what is unchanged stays.
 #
-#   install.sh install      from $BUILD (make guest), $DEPS and $HYPERD_DEPS (python-env.sh) and $KERNEL (a vmlinux)
+#   install.sh install      from $BUILD (make guest), $DEPS and $HYPERD_DEPS (python-env.sh), $KERNEL (a vmlinux) and,
+#                           where that is there, $QEMU (make qemu)
 #   install.sh uninstall
 set -eu
 
@@ -65,6 +66,7 @@ case ${1-} in
         put 0755 "$BUILD/guest-plain/runv-relay" "$to/libexec/runv/runv-relay"
         put 0755 "$BUILD/guest-plain/runv-watch" "$to/libexec/runv/runv-watch"
         put 0755 "$BUILD/guest-plain/runv-monitor" "$to/libexec/runv/runv-monitor"
+        [ ! -x "${QEMU-}" ] || put 0755 "$QEMU" "$to/libexec/runv/qemu-system-x86_64"
         put 0644 "$BUILD/initrd.img" "$to/share/runv/initrd.img"
         put 0644 "${KERNEL:?}" "$to/share/runv/vmlinux"
         put 0644 "$BUILD/busybox.tar" "$to/share/runv/busybox.tar"
@@ -85,7 +87,7 @@ case ${1-} in
         rm -f "$to/bin/runv" "$to/bin/hyperd" "$to/bin/hyperctl"
         rm -f "$to/lib/systemd/system/hyperd.service" "$to/lib/systemd/system/hyperd.socket" "$to/lib/sysusers.d/hyperd.conf"
         rm -rf "$lib/runv" "$lib/hyperd" "$lib/hyperctl" "$lib/deps" "$lib/hyperd-deps"
-        rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-watch" "$to/libexec/runv/runv-monitor" "$to/libexec/runv/runv-qemu-shim.so"
+        rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-watch" "$to/libexec/runv/runv-monitor" "$to/libexec/runv/runv-qemu-shim.so" "$to/libexec/runv/qemu-system-x86_64"
         rm -f "$to/share/runv/initrd.img" "$to/share/runv/vmlinux" "$to/share/runv/busybox.tar"
         for folder in "$lib" "$to/libexec/runv" "$to/share/runv" "$to/lib/systemd/system" "$to/lib/systemd" "$to/lib/sysusers.d"; do
             [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"

@@ -6,6 +6,7 @@
 #   setup.sh test     and what the tests use
 #   setup.sh bench    and the other runtimes of the benchmarks, and what they are built with
 #   setup.sh conformance    and what the validation programs of the OCI need
+#   setup.sh qemu     what is needed to build a QEMU of runv's own
 set -eu
 
 cache=${RUNV_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/runv}
@@ -22,6 +23,9 @@ test_packages='runc clang libclang-rt-14-dev procps iproute2 iputils-ping strace
 bench_packages='crun golang-go ca-certificates'
 # crun is the second runtime they are run with.
 conformance_packages='golang-go ca-certificates runc crun procps util-linux'
+# What is linked into QEMU is of glibc and libseccomp as well. dpkg-dev unpacks its source.
+qemu_packages='qemu-system-x86 dpkg-dev gcc libc6-dev libseccomp-dev meson ninja-build patch pkg-config python3 libglib2.0-dev libpixman-1-dev libcap-ng-dev
+    libattr1-dev zlib1g-dev libfdt-dev'
 
 case ${1-} in
     run) wanted=$run_packages ;;
@@ -32,8 +36,9 @@ case ${1-} in
     $bench_packages" ;;
     conformance) wanted="$run_packages
     $conformance_packages" ;;
+    qemu) wanted=$qemu_packages ;;
     *)
-        echo "usage: $0 run|test|bench|conformance" >&2
+        echo "usage: $0 run|test|bench|conformance|qemu" >&2
         exit 2
         ;;
 esac

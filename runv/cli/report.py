@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 def show_check(settings: Settings, kind: str) -> int:
     """What will be used here; the exit status says whether it will do."""
     findings = [
-        _program("qemu", lambda: choice.qemu_program(settings), "--version"),
+        _from(_program("qemu", lambda: choice.qemu_program(settings), "--version"), settings.sources["qemu"]),
         *(_file(settings, name) for name in ("kernel", "initrd", "standin", "bridge", "relay", "watch")),
         _chosen("accelerator", choice.accelerator(settings)),
         _chosen("transport", choice.transport(settings)),
@@ -95,6 +95,10 @@ def _program(what: str, find: Callable[[], str], flag: str) -> Finding:
         return Finding(what, path, done.returncode == 0, first[0] if first else "")
     except (RunvError, OSError, subprocess.TimeoutExpired) as error:
         return Finding(what, "", False, str(error))
+
+
+def _from(finding: Finding, source: str) -> Finding:
+    return finding._replace(why=f"{finding.why}; from {source}") if finding.good else finding
 
 
 def _privilege() -> Finding:

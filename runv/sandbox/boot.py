@@ -58,6 +58,8 @@ class Wanted(NamedTuple):
     boot_timeout_s: int
     qemu_shim: str = ""  # empty for none
     templates: str = ""  # their folder; empty to do without
+    tcg_buffer_mib: int = 32
+    tcg_release_s: int = 0
 
 
 def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool = False) -> Wanted:
@@ -67,8 +69,9 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
     """
     share = choice.share(settings).value
     kind = choice.machine(settings, passes_through=passes_through, grows=most != size).value
+    qemu_program = choice.qemu_program(settings)
     return Wanted(
-        qemu=choice.qemu_program(settings),
+        qemu=qemu_program,
         kernel=choice.artefact(settings, "kernel"),
         initrd=choice.artefact(settings, "initrd"),
         bridge=choice.artefact(settings, "bridge"),
@@ -88,6 +91,8 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
         boot_timeout_s=settings.number("boot_timeout_s"),
         qemu_shim=choice.qemu_shim(settings),
         templates=settings.text("template_folder") if settings.text("template") == "auto" else "",
+        tcg_buffer_mib=settings.number("tcg_buffer_mib"),
+        tcg_release_s=choice.tcg_release_s(settings, qemu_program),
     )
 
 
@@ -306,6 +311,8 @@ def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_f
         ports=wanted.hotplug_ports,
         vcpus_max=wanted.most.vcpus,
         memory_max_mib=wanted.most.memory_mib,
+        tcg_buffer_mib=wanted.tcg_buffer_mib,
+        tcg_release_s=wanted.tcg_release_s,
     )
 
 

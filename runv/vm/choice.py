@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from runv.errors import ConfigError, RunvError, VmError, reason
 from runv.files import read_text
-from runv.settings import Settings
+from runv.settings import OWN, OWN_QEMU, Settings
 
 _VIRTUALISATION_FLAGS = re.compile(r"^flags\s*:.*\b(svm|vmx)\b", re.MULTILINE)
 
@@ -81,10 +81,17 @@ def qemu_program(settings: Settings) -> str:
     :raise VmError: it is not there
     """
     wanted = settings.text("qemu")
-    found = shutil.which(wanted)
+    own = wanted == OWN
+    found = shutil.which(OWN_QEMU if own else wanted)
     if found is None:
-        raise VmError(f"cannot find QEMU: {wanted}: no such program", hint="on Debian: apt-get install qemu-system-x86")
+        hint = "`make qemu install` puts it in place" if own else "on Debian: apt-get install qemu-system-x86"
+        raise VmError(f"cannot find QEMU: {OWN_QEMU if own else wanted}: no such program", hint=hint)
     return found
+
+
+def tcg_release_s(settings: Settings, qemu: str) -> int:
+    """After how many seconds ``qemu`` is to give a sleeping guest's translated code back: only our own knows how; 0 for never."""
+    return settings.number("tcg_release_s") if qemu == OWN_QEMU else 0
 
 
 def qemu_shim(settings: Settings) -> str:

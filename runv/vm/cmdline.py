@@ -3,8 +3,6 @@
 from runv.vm import disks
 from runv.vm.machine import Machine, Nic, Share
 
-# TCG's translation buffer: the default is 1/8 of the host's memory. A small guest's code fits in this many MiB.
-_TCG_BUFFER_MIB = 32
 # What QEMU keeps of the guest's console once it is up.
 CONSOLE_RING_BYTES = 65536
 
@@ -70,8 +68,9 @@ def _accelerator(machine: Machine) -> list[str]:
     if machine.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
     threads = "multi" if max(machine.vcpus, machine.vcpus_max) > 1 else "single"
+    release = f",idle-release={machine.tcg_release_s}" if machine.tcg_release_s else ""
     # A guest that is told of fast string instructions copies a byte with each round of the emulated loop, else eight.
-    return ["-accel", f"tcg,thread={threads},tb-size={_TCG_BUFFER_MIB}", "-cpu", "max,-erms,-fsrm"]
+    return ["-accel", f"tcg,thread={threads},tb-size={machine.tcg_buffer_mib}{release}", "-cpu", "max,-erms,-fsrm"]
 
 
 def _board(machine: Machine) -> list[str]:

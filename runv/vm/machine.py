@@ -80,6 +80,8 @@ class Machine(NamedTuple):
     memory: Memory = Memory()
     restore: Restore | None = None
     shim: str = ""  # a library to load into QEMU
+    tcg_buffer_mib: int = 32
+    tcg_release_s: int = 0  # after which the translated code of a guest that sleeps is given back; 0 where QEMU cannot, or is not to
     vcpus_max: int = 0  # to which it can grow; 0: it cannot
     memory_max_mib: int = 0
 

@@ -8,6 +8,9 @@ from runv.processes import Identity, spawn
 from runv.vm.cmdline import qemu_arguments
 from runv.vm.machine import Machine
 
+# One heap for all threads, from which glib takes its small pieces as well: what is freed after a start can be given back. 0.8 MB for each machine.
+_ENVIRONMENT = {"PATH": os.defpath, "G_SLICE": "always-malloc", "MALLOC_ARENA_MAX": "1"}
+
 
 class Bind(NamedTuple):
     """A folder or file of the host shown in the sandbox's share folder under ``name`` (``<container>/rootfs``)."""
@@ -55,7 +58,7 @@ def start(
     keep += [*(machine.restore or ()), *([] if machine.memory.fd < 0 else [machine.memory.fd])]
     return spawn(
         qemu_arguments(machine),
-        env={"PATH": os.defpath} | ({"LD_PRELOAD": machine.shim} if machine.shim else {}),
+        env=_ENVIRONMENT | ({"LD_PRELOAD": machine.shim} if machine.shim else {}),
         stdio=(null_fd, null_fd, machine.console_fd),
         keep=keep,
         pid_file=pid_file,

@@ -70,6 +70,8 @@ def test_a_machine_that_grows() -> None:
 def test_tcg(vcpus: int, thread: str) -> None:
     assert f" -accel tcg,thread={thread},tb-size=32 -cpu max,-erms,-fsrm " in text(**TCG, vcpus=vcpus)
     assert "kvm" not in text(**TCG)
+    assert ",tb-size=8,idle-release=3 " in text(**TCG, tcg_buffer_mib=8, tcg_release_s=3)
+    assert "idle-release" not in text(tcg_release_s=3)
 
 
 def test_vsock_needs_no_serial_port() -> None:

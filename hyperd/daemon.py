@@ -28,6 +28,8 @@ from hyperd.pods.tools import Tools
 from hyperd.sealing import Seal
 from hyperd.store import Store
 from hyperd.volumes import Volumes
+from runv import cgroups
+from runv.errors import RunvError
 
 _LOG = logging.getLogger(__name__)
 
@@ -39,15 +41,16 @@ async def serve(config: Config, *, stop_pods: bool = False) -> None:
     :raise UnavailableError: a folder, the store or an address cannot be had
     :raise ConflictError: another daemon has the same folders
     """
+    supervisor = systemd.notify_socket()
     end = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end.set)
     async with running(config, stop_pods=stop_pods) as server:
-        systemd.notify("READY=1")
+        systemd.notify(supervisor, "READY=1")
         _LOG.info("ready", extra={"addresses": server.addresses})
         await end.wait()
-        systemd.notify("STOPPING=1")
+        systemd.notify(supervisor, "STOPPING=1")
     _LOG.info("ended")
 
 
@@ -120,8 +123,21 @@ def assemble(config: Config) -> Services:
         return image
 
     preparer = BundlePreparer(config, runtime, images, volumes, pod_networks, pull)
-    tools = Tools(config, store, runtime, RunvMonitors(config.monitor), pod_networks, preparer, bus)
+    tools = Tools(config, store, runtime, RunvMonitors(config.monitor, _groups_of_monitors()), pod_networks, preparer, bus)
     return Services(config, tools, Manager(tools), Execs(tools), read_log, images, volumes, networks)
+
+
+def _groups_of_monitors() -> list[str]:
+    """Under systemd, cgroups that are not those of our service: who ends all processes of that is not to end pods. Elsewhere nobody would."""
+    if "INVOCATION_ID" not in os.environ:
+        return []
+    try:
+        folders = cgroups.plan("hyperd/monitors")
+        cgroups.create(cgroups.own_folders(folders, ()))
+    except RunvError as error:
+        _LOG.warning("the programs that hold the streams of pods stay in the cgroup of the service: %s", error)
+        return []
+    return folders
 
 
 def _network_settings(config: Config) -> NetworkSettings:

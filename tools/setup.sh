@@ -16,10 +16,10 @@ run_packages='python3 python3-venv gcc make libc6-dev libseccomp-dev libjansson-
     linux-source-6.1 flex bison bc libelf-dev libssl-dev xz-utils cpio kmod perl busybox-static nftables conntrack
     e2fsprogs xfsprogs'
 # runc is what runv is compared with; clang has libFuzzer; docker.io, containerd and podman: the tests run some of their own; zsh, fish
-# and mandoc read what is made for them.
+# and mandoc read what is made for them; systemd runs the units.
 test_packages='runc clang libclang-rt-14-dev procps iproute2 iputils-ping strace attr acl util-linux docker.io containerd iptables
     skopeo umoci docker-registry apache2-utils zsh fish mandoc erofs-utils qemu-utils
-    podman netavark aardvark-dns catatonit containernetworking-plugins python3-grpcio python3-protobuf protobuf-compiler'
+    podman netavark aardvark-dns catatonit containernetworking-plugins systemd python3-grpcio python3-protobuf protobuf-compiler'
 bench_packages='crun golang-go ca-certificates'
 # crun is the second runtime they are run with.
 conformance_packages='golang-go ca-certificates runc crun procps util-linux'

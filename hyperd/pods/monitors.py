@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import math
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -25,10 +25,11 @@ _CONTROL = 3
 
 
 class RunvMonitors:
-    """``program``: the path of runv-monitor; empty: the one beside this installation."""
+    """``program``: the path of runv-monitor; empty: the one beside this installation. ``groups``: folders of cgroups that monitors are to be in."""
 
-    def __init__(self, program: str) -> None:
+    def __init__(self, program: str, groups: Sequence[str] = ()) -> None:
         self._program = Path(program) if program else monitor.PROGRAM
+        self._groups = groups
 
     async def create(
         self,
@@ -59,6 +60,7 @@ class RunvMonitors:
                 stdin_once=stdin_once,
                 hold=bool(hold),
                 log=settings,
+                groups=self._groups,
                 timeout_s=timeout_s,
             )
         except CommandError as error:

@@ -38,6 +38,7 @@ class Runv:
     def __init__(self, program: str, root: Path, *, command_s: float, environment: dict[str, str] | None = None) -> None:
         self.root = root
         self._program = shutil.which(program or _installed()) or program or "runv"
+        self._unprotected = _unprotected()
         self._command_s = command_s
         self._environment = {**os.environ, **(environment or {})}
         # A call must not outlive the daemon that is waiting for it: the next one could not know of it.
@@ -45,7 +46,7 @@ class Runv:
 
     def command(self, *arguments: str) -> list[str]:
         """A call as somebody else may start it."""
-        return [self._program, "--root", str(self.root), "--log-format", "json", *arguments]
+        return [*self._unprotected, self._program, "--root", str(self.root), "--log-format", "json", *arguments]
 
     async def call(self, *arguments: str, timeout_s: float = 0.0, stdin: bytes = b"") -> str:
         """Runs one command; its output.
@@ -153,6 +154,13 @@ class Runv:
         event = json.loads(await self.call("events", "--stats", container))
         data: dict[str, Any] = event.get("data") or {}
         return data
+
+
+def _unprotected() -> list[str]:
+    """What a call begins with where this process is one that the kernel is to spare when memory gets scarce: machines are not."""
+    if int(Path("/proc/self/oom_score_adj").read_text()) >= 0:
+        return []
+    return [shutil.which("choom") or "/usr/bin/choom", "-n", "0", "--"]
 
 
 def _installed() -> str:

@@ -51,6 +51,7 @@ async def create(
     stdin_once: bool = False,
     hold: bool = False,
     log: LogSettings | None = None,
+    groups: Sequence[str] = (),
     env: Mapping[str, str] | None = None,
     timeout_s: float = 300.0,
 ) -> Created:
@@ -61,17 +62,18 @@ async def create(
     :param stdin_open: a pipe or the terminal takes input from who attaches; otherwise it is /dev/null
     :param stdin_once: it ends with the client that attached it (Docker's -i)
     :param hold: of an exec: output waits for the first client, who so sees all of it
+    :param groups: folders of cgroups that the monitor, and nothing else, is to be in; those that do not take it are passed over
     :raise CommandError: the command failed
     :raise UnavailableError: there is no monitor, or it could not do its part, or ``timeout_s`` is over; what the
         command may have made is still there
     """
-    options = _options(folder, command, terminal, stdin_open, stdin_once, hold, log or LogSettings())
-    argv = [str(program), *options, "--", *_completed(command, folder, terminal)]
     read, write = os.pipe2(os.O_CLOEXEC)
+    options = _options(folder, command, write, terminal, stdin_open, stdin_once, hold, log or LogSettings())
+    argv = [*_entering(groups), str(program), *options, "--", *_completed(command, folder, terminal)]
     with os.fdopen(read, "rb", buffering=0) as report, os.fdopen(write, "wb", buffering=0) as write_end:
         try:
             async with asyncio.timeout(timeout_s):
-                await _start(argv, env, write_end.fileno())
+                await _start(program, argv, env, write_end.fileno())
                 write_end.close()
                 outcome = _outcome(await _read_all(report.fileno()), command)
         except BaseException as error:
@@ -88,7 +90,7 @@ async def create(
 
 
 def _options(
-    folder: Path, command: Sequence[str], terminal: bool, stdin_open: bool, stdin_once: bool, hold: bool, log: LogSettings
+    folder: Path, command: Sequence[str], status_fd: int, terminal: bool, stdin_open: bool, stdin_once: bool, hold: bool, log: LogSettings
 ) -> list[str]:
     flags = {
         "--terminal": terminal,
@@ -97,7 +99,7 @@ def _options(
         "--exec": _subcommand(command) == "exec",
         "--hold": hold,
     }
-    options = ["--dir", str(folder), *(flag for flag, is_set in flags.items() if is_set)]
+    options = ["--status-fd", str(status_fd), "--dir", str(folder), *(flag for flag, is_set in flags.items() if is_set)]
     if log.driver != "none":
         options += ["--log-format", log.driver, "--log-path", str(log.path)]
         options += ["--log-max-size", str(log.max_size), "--log-max-files", str(log.max_files)]
@@ -121,13 +123,17 @@ def _completed(command: Sequence[str], folder: Path, terminal: bool) -> list[str
     return [*command[:at], *more, *command[at:]]
 
 
-async def _start(argv: list[str], env: Mapping[str, str] | None, report_fd: int) -> None:
+def _entering(groups: Sequence[str]) -> list[str]:
+    """What runs the rest of a command line in cgroups."""
+    if not groups:
+        return []
+    return ["/bin/sh", "-c", 'for one in $0; do echo 0 >"$one/cgroup.procs"; done 2>/dev/null; exec "$@"', " ".join(groups)]
+
+
+async def _start(program: Path, argv: list[str], env: Mapping[str, str] | None, report_fd: int) -> None:
     try:
         process = await asyncio.create_subprocess_exec(
-            argv[0],
-            "--status-fd",
-            str(report_fd),
-            *argv[1:],
+            *argv,
             env=env,
             pass_fds=[report_fd],
             stdin=asyncio.subprocess.DEVNULL,
@@ -135,10 +141,10 @@ async def _start(argv: list[str], env: Mapping[str, str] | None, report_fd: int)
             stderr=asyncio.subprocess.PIPE,
         )
     except OSError as error:
-        raise UnavailableError(f"cannot start {argv[0]}: {error.strerror}") from error
+        raise UnavailableError(f"cannot start {program}: {error.strerror}") from error
     _, said = await process.communicate()
     if process.returncode != 0:
-        raise UnavailableError(f"cannot start {argv[0]}: {said.decode(errors='replace').strip()}")
+        raise UnavailableError(f"cannot start {program}: {said.decode(errors='replace').strip()}")
 
 
 async def _abandon(folder: Path, report_fd: int) -> None:

@@ -21,9 +21,13 @@ def sockets() -> list[socket.socket]:
     return found
 
 
-def notify(state: str) -> None:
-    """Tells systemd (sd_notify(3)): ``READY=1``, ``STOPPING=1``, ``STATUS=...``. Nothing without it, or when it does not listen."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
+def notify_socket() -> str:
+    """Where systemd wants to be told; empty without it. It is taken out of the environment: runv would take it for its container's, and wait for that."""
+    return os.environ.pop("NOTIFY_SOCKET", "")
+
+
+def notify(path: str, state: str) -> None:
+    """Tells systemd (sd_notify(3)) at ``path``: ``READY=1``, ``STOPPING=1``, ``STATUS=...``. Nothing where it is empty, or nobody listens."""
     if not path:
         return
     address = "\0" + path[1:] if path.startswith("@") else path

@@ -6,6 +6,7 @@ import socket
 import time
 from typing import NamedTuple
 
+from runv import cgroups
 from runv.agent.carrier import CONTROL_PORT
 from runv.agent.client import Agent
 from runv.errors import AgentError, AgentLostError, BootError
@@ -265,7 +266,7 @@ def _start_processes(
         memory_policy=host.memory_policy,
     )
     if wanted.transport == "serial":
-        _start_bridge(sandbox, wanted.bridge, opened[-1], null)
+        _start_bridge(sandbox, wanted.bridge, host.groups, opened[-1], null)
     if listener is not None:
         virtiofsd.start(
             wanted.virtiofsd,
@@ -316,7 +317,7 @@ def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_f
     )
 
 
-def _start_bridge(sandbox: SandboxFolder, program: str, link: int, null: int) -> None:
+def _start_bridge(sandbox: SandboxFolder, program: str, groups: list[str], link: int, null: int) -> None:
     with listen_unix(sandbox.path("agent.sock")) as listener:
         fd = listener.fileno()
         spawn(
@@ -325,6 +326,7 @@ def _start_bridge(sandbox: SandboxFolder, program: str, link: int, null: int) ->
             stdio=(null, null, null),
             keep=[link, fd],
             pid_file=sandbox.path("bridge.pid"),
+            prepare=lambda: cgroups.enter(groups),
         )
 
 

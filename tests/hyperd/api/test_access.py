@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from hyperd import certificates, config
+from hyperd import certificates, config, systemd
 from hyperd.config import Api, Tls
 from hyperd.errors import ConflictError, InvalidError, UnavailableError
 
@@ -213,6 +213,13 @@ def test_systemd_gives_the_socket_and_hears_when_we_are_ready(
     process.terminate()
     assert notify.recv(100) == b"STOPPING=1"
     assert process.wait(60) == 0
+
+
+def test_nobody_that_we_start_tells_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
+    """runv would wait until its container says that it is ready."""
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/x")
+    assert systemd.notify_socket() == "/run/x" and "NOTIFY_SOCKET" not in os.environ
+    assert systemd.notify_socket() == ""
 
 
 def test_two_daemons_do_not_share_folders(

@@ -137,6 +137,38 @@ def _resume(parsed: Parsed, log: Log) -> int:
     return 0
 
 
+def _checkpoint(parsed: Parsed, log: Log) -> int:
+    from runv.cli.checkpoint import image_path
+    from runv.sandbox.checkpoint import checkpoint
+
+    checkpoint(_container(parsed), image_path(parsed), log, leave_running=parsed.on("leave-running"))
+    return 0
+
+
+def _restore(parsed: Parsed, log: Log) -> int:
+    from runv import settings
+    from runv.cli.checkpoint import options_of, request_of
+    from runv.sandbox import foreground
+    from runv.sandbox.restore import restore
+
+    container, request = _container(parsed), request_of(parsed)
+    options = options_of(parsed)
+    with foreground.held_signals():
+        process = restore(container.root, container.id, options, request, settings.load(), log)
+        if not options.foreground:
+            return 0
+        terminal = _has_terminal(container)
+        try:
+            with foreground.raw_terminal(terminal):
+                status = foreground.wait(process, terminal=terminal)
+        except BaseException:
+            lifecycle.delete(container, log, force=True)
+            raise
+        if not parsed.on("keep"):
+            lifecycle.delete(container, log, force=True)
+    return status
+
+
 def _update(parsed: Parsed, log: Log) -> int:
     from runv.cli.update import resources_of, size_of
 
@@ -319,6 +351,8 @@ _COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
     "archive": _archive,
     "pause": _pause,
     "resume": _resume,
+    "checkpoint": _checkpoint,
+    "restore": _restore,
     "update": _update,
     "events": _events,
     "list": _list,

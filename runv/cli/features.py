@@ -50,5 +50,5 @@ def features() -> dict[str, Any]:
         },
         # Whoever sets these has a say in what the host gives.
         "potentiallyUnsafeConfigAnnotations": ["run.runv."],
-        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "false"},
+        "annotations": {"org.opencontainers.runc.checkpoint.enabled": "true"},
     }

@@ -54,6 +54,16 @@ _PRESERVE = Flag("preserve-fds", "number", "must be 0: descriptors cannot enter 
 _DETACH = Flag("detach", "switch", "do not wait for the process to end", "d")
 _FORMAT = Flag("format", "text", "table or json", "f")
 
+_IMAGE = Flag("image-path", "text", "folder of the checkpoint (default: ./checkpoint)")
+# CRIU's, as far as runc hands them on.
+_CRIU = (
+    Flag("work-path", "text", "accepted for runc's callers; there are no working files"), Flag("tcp-established", "switch", "accepted for runc's callers; connections are in the machine"),
+    Flag("ext-unix-sk", "switch", "accepted for runc's callers; sockets are in the machine"), Flag("shell-job", "switch", "accepted for runc's callers; sessions are in the machine"),
+    Flag("file-locks", "switch", "accepted for runc's callers; locks are in the machine"), Flag("manage-cgroups-mode", "text", "accepted for runc's callers; the container's cgroups are in the machine"),
+    Flag("empty-ns", "list", "accepted for runc's callers; the network is that of the bundle's namespace"), Flag("lazy-pages", "switch", "refused: a machine is restored whole"),
+    Flag("auto-dedup", "switch", "refused: there are no parent images"),
+)  # fmt: skip
+
 _MACHINE = Flag("vm", "switch", "the whole virtual machine, with all containers of the pod")
 
 _CREATE = (_BUNDLE, _CONSOLE, _PID_FILE, _NO_PIVOT, _NO_KEYRING, _PRESERVE)
@@ -90,6 +100,17 @@ COMMANDS = (
     Command("events", "print statistics and out-of-memory kills of a container as JSON, until it ends", "CONTAINER", 1, 1, (
         Flag("interval", "text", "time between two statistics, as in 500ms or 1m30s (default: 5s)"), Flag("stats", "switch", "print the statistics once"),
     ), details="What is counted is counted in the guest, in the container's cgroup there."),
+    Command("checkpoint", "save the sandbox of a container, and end it", "CONTAINER", 1, 1, (
+        _IMAGE, Flag("leave-running", "switch", "let it go on"), *_CRIU,
+        Flag("parent-path", "text", "refused: a machine is saved whole"), Flag("pre-dump", "switch", "refused: a machine is saved at once"), Flag("page-server", "text", "refused: a machine is saved to a folder"),
+        Flag("status-fd", "text", "refused: there are no pages to be fetched later"), Flag("tcp-skip-in-flight", "switch", "accepted for runc's callers; connections are in the machine"),
+        Flag("link-remap", "switch", "accepted for runc's callers; files that were removed are in the machine"),
+    ), details="Saves the whole virtual machine, with all containers of the pod, its memory and the disks that it writes to. All of them end, and CONTAINER is deleted, as by runc. A machine that has files of the host mounted cannot be saved: its roots must be on disks."),
+    Command("restore", "let a container that was saved go on", "CONTAINER", 1, 1, (
+        _IMAGE, _BUNDLE, _CONSOLE, _PID_FILE, _DETACH, *_CRIU, Flag("from", "text", "which of the containers in the checkpoint (default: CONTAINER, or the only one)"),
+        Flag("member", "list", "ID=FOLDER: the bundle of another container of the pod, where its disks have moved"), Flag("keep", "switch", "do not delete the container when it has ended"),
+        Flag("no-subreaper", "switch", "accepted for runc's callers"), _NO_PIVOT, Flag("lsm-profile", "text", "refused: the guest has no such profiles"), Flag("lsm-mount-context", "text", "refused: the guest has no such labels"),
+    ), details="The bundle says where the disks are to be, and the network. The other containers of a pod go on as well; each is restored by a call of its own, with a bundle that joins the sandbox, which gives it its streams."),
     Command("list", "list containers", "", 0, 0, (_FORMAT, Flag("quiet", "switch", "ids only", "q"))),
     Command("ps", "show the processes of a container", "CONTAINER", 1, -1, (_FORMAT,), rest=True, details="The table shows the guest's processes; `--format json` the host's process ids that stand for them. Arguments after CONTAINER, meant for the host's ps, are accepted and not used."),
     Command("spec", "write a config.json to start from", "", 0, 0, (_BUNDLE, Flag("rootless", "switch", "accepted for runc's callers"))),

@@ -88,15 +88,15 @@ def _connect(queues: int, present: tuple[Card, ...], only: str) -> netns.Result:
     return {"found": to_json(found), "wired": wired}, fds
 
 
-def spare(namespace: str, queues: int) -> Card:
+def spare(namespace: str, queues: int, number: int = plan.SPARE) -> Card:
     """A card for a link that may come later.
 
     :raise HostError: the kernel refused
     """
     from runv.network import taps
 
-    _, fds = netns.inside(namespace, "prepare the sandbox's network", lambda: (None, taps.open_tap(plan.SPARE, queues)))
-    return Card(plan.SPARE, fds=tuple(fds))
+    _, fds = netns.inside(namespace, "prepare the sandbox's network", lambda: (None, taps.open_tap(number, queues)))
+    return Card(number, fds=tuple(fds))
 
 
 def disconnect(namespace: str, names: list[str]) -> None:

@@ -4,7 +4,8 @@ import json
 import os
 import socket
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from runv import cgroups
 from runv.agent.carrier import CONTROL_PORT
@@ -97,6 +98,9 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
     )
 
 
+SHAPE = ("qemu", "kernel", "initrd", "kernel_parameters", "accelerator", "transport", "kind", "share", "hotplug_ports")
+
+
 class Host(NamedTuple):
     """Where on the host the machine's processes are to sit, and the network cards it starts with.
     ``memory_policy``: set_mempolicy(2)'s mode and nodes for QEMU. ``pci``: the addresses of devices of the host's that it gets as they are."""
@@ -106,6 +110,15 @@ class Host(NamedTuple):
     cards: tuple[Card, ...] = ()
     memory_policy: tuple[int, set[int]] | None = None
     pci: tuple[str, ...] = ()
+
+
+class Come(NamedTuple):
+    """How a machine comes to be that was saved. ``secret``: what its agent was claimed with. ``origin`` of what it is to be; ``ready`` gets the descriptor
+    of the serial link before the bridge does, when QEMU runs."""
+
+    secret: str
+    origin: Callable[[Machine], Origin]
+    ready: Callable[[int], None]
 
 
 class Launched(NamedTuple):
@@ -120,12 +133,14 @@ class Launched(NamedTuple):
     origin: Origin
 
 
-def launch(sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, binds: list[Bind]) -> Launched:
-    """Starts the machine's processes and does not wait for the guest.
+def launch(
+    sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, binds: list[Bind], come: Come | None = None
+) -> Launched:
+    """Starts the machine's processes and does not wait for the guest. ``come``: how it comes to be, where it does not boot and is no clone.
 
     :raise VmError, HostError: a process could not be started
     """
-    record, origin = _start(sandbox, wanted, host, container, binds)
+    record, origin = _start(sandbox, wanted, host, container, binds, come)
     return Launched(sandbox, wanted, host, container, binds, record, origin)
 
 
@@ -189,7 +204,7 @@ def _come_up(machine: Launched, deadline: float, log: Log) -> Agent:
 
 
 def _start(
-    sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, binds: list[Bind]
+    sandbox: SandboxFolder, wanted: Wanted, host: Host, container: str, binds: list[Bind], come: Come | None = None
 ) -> tuple[SandboxRecord, Origin]:
     for name in ("agent.sock", "qmp.sock", "fs.sock"):
         if os.path.exists(sandbox.path(name)):
@@ -211,14 +226,16 @@ def _start(
             record = _record(wanted, container, "serial", 0)
             transport = Transport("serial", far.detach())
             opened += [transport.fd, near.detach()]
+        if come is not None:
+            record.secret = come.secret
         sandbox.save(record)
         # Anew for each try: what a QEMU that ended has claimed is of no use to another.
         nics = tuple(nic_of(card) for card in host.cards)
         opened[:0] = [fd for nic in nics for fd in nic.vhost_fds]
         machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics, pci=host.pci)
-        origin = origins.choose(machine, wanted.templates)
+        origin = come.origin(machine) if come is not None else origins.choose(machine, wanted.templates)
         try:
-            _start_processes(sandbox, origin.machine, wanted, host, binds, opened, null)
+            _start_processes(sandbox, origin.machine, wanted, host, binds, opened, null, come)
         except BaseException:
             origin.close()
             raise
@@ -241,7 +258,13 @@ def _record(wanted: Wanted, container: str, transport: str, cid: int) -> Sandbox
         vcpus_max=wanted.most.vcpus,
         memory_max_mib=wanted.most.memory_mib,
         cloned=bool(wanted.templates),
+        machine=shape_of(wanted),
     )
+
+
+def shape_of(wanted: Wanted) -> dict[str, Any]:
+    """What shapes a machine beside its size: members of ``Wanted``."""
+    return {name: getattr(wanted, name) for name in SHAPE}
 
 
 def _start_processes(
@@ -252,6 +275,7 @@ def _start_processes(
     binds: list[Bind],
     opened: list[int],
     null: int,
+    come: Come | None,
 ) -> None:
     listener = listen_unix(sandbox.path("fs.sock")) if wanted.share == "virtiofs" else None
     share = sandbox.path("share")
@@ -266,6 +290,8 @@ def _start_processes(
         memory_policy=host.memory_policy,
     )
     if wanted.transport == "serial":
+        if come is not None:
+            come.ready(opened[-1])
         _start_bridge(sandbox, wanted.bridge, host.groups, opened[-1], null)
     if listener is not None:
         virtiofsd.start(

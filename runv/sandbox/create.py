@@ -93,7 +93,7 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
     config = document.config
     if config.process is None:
         raise ConfigError("config.json: $.process is needed to create a container")
-    _check_terminal(config, options)
+    check_terminal(config, options)
     make_root(container.root)
     host = join.find_host(container.root, config)
     network = join.network_path(config)
@@ -143,7 +143,8 @@ def loans_of(config: Config) -> list[Loan]:
     return [lend.plan(device, entry.name or device) for device, entry in wanted.items()]
 
 
-def _check_terminal(config: Config, options: Options) -> None:
+def check_terminal(config: Config, options: Options) -> None:
+    """:raise ConfigError: the process wants a terminal and there is none for it, or the other way round"""
     terminal = config.process is not None and config.process.terminal
     if options.foreground:
         if options.console_socket:
@@ -196,7 +197,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
         _share_memory(agent, plan)
         terminal = _create_in_guest(container, sandbox, agent, plan, mounts, log)
         view.show(standing.identity, config, _binds(plan), container.folder)
-        _attach(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
+        hand_over(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
     finally:
         agent.close()
     cgroups.apply(plan.groups, [setting for setting in wanted if setting.late])
@@ -297,7 +298,7 @@ def _boot(
     agent = boot.wait(launched, log)
     try:
         disks.attach(sandbox, disks.write_down(sandbox, container.id, plan.opened))
-        agent.call("setup", {**_own(plan), **share_setup(plan.wanted.share), **wiring.setup})
+        agent.call("setup", {**_own(plan), **_share(sandbox, plan), **wiring.setup})
     except BaseException:
         agent.close()
         raise
@@ -315,9 +316,21 @@ def _enter_existing(container: Container, sandbox: SandboxFolder, plan: _Plan) -
             network.borrow(NetRecord(sandbox), network.namespace_of(sandbox), plan.loans)
             add_binds(qemu, sandbox.path("share"), _binds(plan))
             disks.attach(sandbox, disks.write_down(sandbox, container.id, plan.opened))
-            return connect(sandbox)
+            return _with_share(sandbox, plan)
     except FileNotFoundError:
         raise StateError(f"cannot join sandbox {sandbox.name}: it has ended") from None
+
+
+def _with_share(sandbox: SandboxFolder, plan: _Plan) -> Agent:
+    """A connection, once the guest has the share, if the container needs it: those before may have had no use for it."""
+    agent = connect(sandbox)
+    if plan.storage.shared and not os.path.exists(sandbox.path("shared")):
+        try:
+            agent.call("setup", share_setup(sandbox, sandbox.load().machine.get("share", plan.wanted.share)))
+        except BaseException:
+            agent.close()
+            raise
+    return agent
 
 
 def _share_processors(root: str, sandbox: SandboxFolder) -> None:
@@ -332,6 +345,11 @@ def _share_processors(root: str, sandbox: SandboxFolder) -> None:
 def _own(plan: _Plan) -> dict[str, Any]:
     hostname = plan.document.config.hostname
     return {**own_setup(), "hostname": hostname} if hostname else own_setup()
+
+
+def _share(sandbox: SandboxFolder, plan: _Plan) -> dict[str, Any]:
+    """Nothing where the container needs no share: a machine that has one cannot be saved."""
+    return share_setup(sandbox, plan.wanted.share) if plan.storage.shared else {}
 
 
 def _carry(
@@ -408,9 +426,13 @@ def _create_in_guest(
     return open_terminal(config.process, plan.options) if config.process else standin.Terminal("none")
 
 
-def _attach(
+def hand_over(
     standing: standin.Standin, agent: Agent, container: str, terminal: standin.Terminal, memory_group: str
 ) -> None:
+    """Gives a stand-in the container's first process, and its terminal.
+
+    :raise RunvError: as of ``standin.attach``
+    """
     try:
         standin.attach(standing, agent, container, "init", terminal, memory_group=memory_group)
     finally:

@@ -3,6 +3,8 @@
 import os
 from typing import Any
 
+from runv.files import write_atomic
+from runv.sandbox.layout import SandboxFolder
 from runv.storage import plan as storage
 
 _OPTIONS = {"9p": ["msize=512000", "cache=mmap", "posixacl"], "virtiofs": []}
@@ -15,6 +17,7 @@ def own_setup() -> dict[str, Any]:
     return {"time_ns": time.time_ns(), "entropy": os.urandom(64).hex()}
 
 
-def share_setup(kind: str) -> dict[str, Any]:
-    """The member of ``setup`` that mounts the shared folder."""
+def share_setup(sandbox: SandboxFolder, kind: str) -> dict[str, Any]:
+    """The member of ``setup`` that mounts the shared folder. That is written down: a machine that has it mounted cannot be saved."""
+    write_atomic(sandbox.path("shared"), "")
     return {"shares": [{"type": kind, "tag": storage.TAG, "target": storage.GUEST_SHARE, "options": _OPTIONS[kind]}]}

@@ -10,6 +10,8 @@
                               disks/<container>     the disks it uses
                               groups.json      cgroups that those who left had made, for the last one to remove
                               paused           the machine stands still
+                              shared           its guest has mounted the share
+                              waiting.json     containers of a restored machine that nobody has restored yet
                               share/           a mount point; filled only in QEMU's own mount namespace
 """
 
@@ -21,15 +23,19 @@ from runv.files import read_text, write_atomic
 from runv.processes import Identity, read_identity
 from runv.state import SANDBOXES
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from typing import Any
+
 PROCESSES = ("relay.pid", "virtiofsd.pid", "bridge.pid", "qemu.pid")
 
 
 class SandboxRecord:
     """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for. ``vcpus`` and ``memory_mib``: its size,
-    ``boot_mib``: the memory it was started with, ``vcpus_max`` and ``memory_max_mib``: what it can grow to.
+    ``machine``: what else shapes it (``runv.sandbox.boot.shape_of``), ``boot_mib``: the memory it was started with, ``vcpus_max`` and ``memory_max_mib``: what it can grow to.
     ``cloned``: it may be the clone of a template."""
 
-    __slots__ = ("boot_mib", "cid", "cloned", "container", "memory_max_mib", "memory_mib", "secret", "transport", "vcpus", "vcpus_max")
+    __slots__ = ("boot_mib", "cid", "cloned", "container", "machine", "memory_max_mib", "memory_mib", "secret", "transport", "vcpus", "vcpus_max")
 
     def __init__(
         self,
@@ -44,6 +50,7 @@ class SandboxRecord:
         boot_mib: int = 0,
         vcpus_max: int = 0,
         memory_max_mib: int = 0,
+        machine: "dict[str, Any] | None" = None,
     ) -> None:
         self.secret = secret
         self.transport = transport
@@ -54,6 +61,7 @@ class SandboxRecord:
         self.cloned = cloned
         # Records of earlier versions have none: their machines do not grow.
         self.boot_mib = boot_mib or memory_mib
+        self.machine = machine or {}
         self.vcpus_max = vcpus_max or vcpus
         self.memory_max_mib = memory_max_mib or memory_mib
 

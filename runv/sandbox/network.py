@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from runv.errors import AgentLostError, HostError, RunvError
 from runv.files import locked_folder, read_text
@@ -67,6 +67,38 @@ def bring_in(sandbox: SandboxFolder, standin: int, vcpus: int, *, spare: bool) -
     wiring = wire.connect(path, queues) if names else wire.Wiring((wire.spare(path, queues),))
     _keep_cards(record, wiring.cards)
     return wiring
+
+
+def bring_back(sandbox: SandboxFolder, standin: int, cards: list[tuple[int, int, str]]) -> tuple[wire.Wiring, list[str]]:
+    """Makes the cards that a machine had when it was saved, and wires each to the link of the name that it had. Gives also the names of links that are
+    not there any more.
+
+    :param cards: number, pairs of queues, and link (empty for none) of each
+    :raise HostError: it could not be done
+    """
+    names = names_in(read_text(f"/proc/{standin}/net/dev"))
+    record, path = NetRecord(sandbox), f"/proc/{standin}/ns/net"
+    record.links = [link for _, _, link in cards if link in names]
+    record.save()
+    made: dict[int, Card] = {}
+    setup: dict[str, list[Any]] = {}
+    try:
+        for number, queues, _ in cards:
+            made[number] = wire.spare(path, queues, number)
+        for number, queues, link in cards:
+            if link in names:
+                wired = tuple(card for card in made.values() if card.ifindex)
+                wiring = wire.connect(path, queues, (*wired, made[number]), link)
+                made |= {card.number: card for card in wiring.cards}
+                for member, entries in wiring.setup.items():
+                    setup.setdefault(member, []).extend(entries)
+        # A spare one is as spare as it was; one whose link is missing is not: the guest has an interface for it.
+        lost = {number for number, _, link in cards if link and link not in names}
+        _keep_cards(record, tuple(card for card in made.values() if card.number not in lost))
+    except BaseException:
+        wire.Wiring(tuple(made.values())).close()
+        raise
+    return wire.Wiring(tuple(made.values()), setup), [link for _, _, link in cards if link and link not in names]
 
 
 def cards_of(record: NetRecord) -> tuple[Card, ...]:

@@ -50,7 +50,7 @@ def resume(container: Container, *, machine: bool) -> None:
 
 
 def let_go_on(sandbox: SandboxFolder) -> None:
-    """Wakes a machine that stands still, and sets its clock, which stood still as well.
+    """Wakes a machine that stands still, sets its clock, which stood still as well, and what was parked in it goes on.
 
     :raise VmError: QEMU does not answer
     """
@@ -60,6 +60,7 @@ def let_go_on(sandbox: SandboxFolder) -> None:
     _forget(sandbox.path("paused"))
     with contextlib.suppress(RunvError), connect(sandbox) as agent:  # it goes on either way
         agent.call("setup", {"time_ns": time.time_ns()})
+        agent.call("unpark", {})
 
 
 def _qmp(sandbox: SandboxFolder, name: str) -> None:

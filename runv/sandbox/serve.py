@@ -171,7 +171,7 @@ def _boot(sandbox: SandboxFolder, wanted: boot.Wanted, wiring: Wiring, log: Log)
     record.save()
     host = boot.Host([], os.getpid(), wiring.cards)
     with boot.wait(boot.launch(sandbox, wanted, host, "", []), log) as agent:
-        agent.call("setup", {**own_setup(), **share_setup(wanted.share)})
+        agent.call("setup", {**own_setup(), **share_setup(sandbox, wanted.share)})
         warm_up(agent, sandbox, wanted.standin)
     qemu = sandbox.process("qemu.pid")
     if qemu is None or not qemu.alive():

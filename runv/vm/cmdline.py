@@ -1,10 +1,15 @@
 """From a ``Machine`` to QEMU's argument list and the guest's kernel command line. Pure: golden tests hold it."""
 
+import json
+
 from runv.vm import disks
 from runv.vm.machine import Machine, Nic, Share
 
 # What QEMU keeps of the guest's console once it is up.
 CONSOLE_RING_BYTES = 65536
+
+# Those before are the console's.
+_FIRST_DISK_FDSET = 16
 
 # Ports that devices can be plugged into are called by this and a number.
 PORT_PREFIX = "port"
@@ -55,6 +60,7 @@ def qemu_arguments(machine: Machine) -> list[str]:
         *[word for number in range(machine.ports) for word in _port(number)],
         *_memory_port(machine),
         *[word for address in machine.pci for word in ("-device", f"vfio-pci,host={address}")],
+        *_disks(machine),
         *_restore(machine),
     ]  # fmt: skip
 
@@ -94,7 +100,17 @@ def _memory_backend(machine: Machine) -> str:
     if machine.memory.path:
         share = "off" if machine.memory.private else "on"
         return f"memory-backend-file,mem-path={_escaped(machine.memory.path)},share={share}"
-    return ""
+    return "memory-backend-ram" if machine.memory.named else ""
+
+
+def _disks(machine: Machine) -> list[str]:
+    """What ``disks.plug`` would plug in, for a machine that is restored: there it must be when its state is read."""
+    words = ["-device", json.dumps(disks.CONTROLLER)] if machine.controller else []
+    for number, (disk, lun) in enumerate(machine.plugged, _FIRST_DISK_FDSET):
+        words += ["-add-fd", f"fd={disk.fd},set={number},opaque={disk.serial}"]
+        words += ["-blockdev", json.dumps(disks.blockdev(disk, number))]
+        words += ["-device", json.dumps({**disks.device(disk), "lun": lun})]
+    return words
 
 
 def _console(machine: Machine) -> list[str]:

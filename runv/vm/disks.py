@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 _PORT = "disks-port"
 _CONTROLLER = "disks"
+# hotplug: off. The guest looks for disks, and lets go of them, when its agent is told (guest/init/storage/scsi.h).
+CONTROLLER = {"driver": "virtio-scsi-pci", "id": _CONTROLLER, "bus": _PORT, "num_queues": 1, "hotplug": False}
 _UNPLUG_TIMEOUT_S = 3.0
 _POLL_S = 0.01
 
@@ -57,9 +59,7 @@ async def plug(qemu: "QMPClient", disks: list[Disk]) -> None:
     """Attaches disks to a running machine. What fails half-way is for ``unplug`` to take back."""
     present = await _devices(qemu)
     if _CONTROLLER not in present:
-        # hotplug: off. The guest looks for disks, and lets go of them, when its agent is told (guest/scsi.h).
-        controller = {"driver": "virtio-scsi-pci", "id": _CONTROLLER, "bus": _PORT, "num_queues": 1, "hotplug": False}
-        await qemu.execute("device_add", controller)
+        await qemu.execute("device_add", CONTROLLER)
     for disk in disks:
         qemu.send_fd_scm(disk.fd)
         added: Any = await qemu.execute("add-fd", {"opaque": disk.serial})

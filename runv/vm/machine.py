@@ -43,11 +43,12 @@ class Disk(NamedTuple):
 
 class Memory(NamedTuple):
     """The file behind the guest's memory, none when ``path`` is empty. ``private``: what the guest changes stays its own, and out of the file.
-    ``fd``: where ``path`` names a descriptor that QEMU inherits, that."""
+    ``fd``: where ``path`` names a descriptor that QEMU inherits, that. ``named``: there is no file, and QEMU calls the memory as if there were."""
 
     path: str = ""
     private: bool = False
     fd: int = -1
+    named: bool = False
 
 
 class Restore(NamedTuple):
@@ -55,6 +56,13 @@ class Restore(NamedTuple):
 
     monitor_fd: int
     state_fd: int
+
+
+class Plugged(NamedTuple):
+    """A disk that is there from the start, in its old place: ``lun`` of the controller."""
+
+    disk: Disk
+    lun: int
 
 
 class Machine(NamedTuple):
@@ -79,6 +87,8 @@ class Machine(NamedTuple):
     pci: tuple[str, ...] = ()  # the addresses of devices that are passed through; needs a q35
     memory: Memory = Memory()
     restore: Restore | None = None
+    controller: bool = False  # that of the disks is there from the start, with those that are plugged in
+    plugged: tuple[Plugged, ...] = ()
     shim: str = ""  # a library to load into QEMU
     tcg_buffer_mib: int = 32
     tcg_release_s: int = 0  # after which the translated code of a guest that sleeps is given back; 0 where QEMU cannot, or is not to

@@ -56,6 +56,7 @@ def start(
     keep = [machine.transport.fd, machine.qmp_fd, machine.console_fd]
     keep += [fd for nic in machine.nics for fd in (*nic.fds, *nic.vhost_fds)]
     keep += [*(machine.restore or ()), *([] if machine.memory.fd < 0 else [machine.memory.fd])]
+    keep += [plugged.disk.fd for plugged in machine.plugged]
     return spawn(
         qemu_arguments(machine),
         env=_ENVIRONMENT | ({"LD_PRELOAD": machine.shim} if machine.shim else {}),

@@ -14,6 +14,7 @@ TIMEOUT_S = 5.0
 _POLL_S = 0.001
 # Mode 0 for the first counter, and a count, at which it stops: what Linux from 6.13 on does itself where it does not need it. The monitor's words, as QMP has none.
 _STOP_OLD_TIMER = ("o /1 0x43 0x30", "o /1 0x40 0", "o /1 0x40 0")
+_UNBOUNDED = 1 << 50
 _T = TypeVar("_T")
 
 
@@ -88,6 +89,21 @@ def save_state(path: str, state_fd: int, then: Callable[[], object]) -> None:
             await client.execute("cont")
 
     session(path, "save the machine's state", work)
+
+
+async def save_whole(client: QMPClient, state_fd: int) -> None:
+    """Stops the machine and writes all of it, its memory too, to ``state_fd``. Its disks are written out then, and nobody's until it goes on (``cont``).
+
+    :raise VmError: it failed
+    """
+    # A template may have been made of this machine, which leaves the memory out.
+    whole = {"capability": "x-ignore-shared", "state": False}
+    await client.execute("migrate-set-capabilities", {"capabilities": [whole]})
+    await client.execute("migrate-set-parameters", {"max-bandwidth": _UNBOUNDED})
+    client.send_fd_scm(state_fd)
+    await client.execute("getfd", {"fdname": "state"})
+    await client.execute("migrate", {"uri": "fd:state"})
+    await _migrated(client)
 
 
 async def _migrated(client: QMPClient) -> None:

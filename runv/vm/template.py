@@ -236,9 +236,10 @@ def _remove(path: str) -> None:
     remove_tree(gone)
 
 
-def orders(state_fd: int) -> bytes:
-    """What a clone's monitor is told before QEMU even runs: nobody waits for its answers. ``state_fd``: as QEMU has it."""
-    ignored = {"capability": "x-ignore-shared", "state": True}
+def orders(state_fd: int, *, whole: bool = False) -> bytes:
+    """What a clone's monitor is told before QEMU even runs: nobody waits for its answers. ``state_fd``: as QEMU has it. ``whole``: the memory is in the
+    state as well, and in no file of its own."""
+    ignored = {"capability": "x-ignore-shared", "state": not whole}
     commands: list[tuple[str, dict[str, Any]]] = [
         ("qmp_capabilities", {}),
         ("migrate-set-capabilities", {"capabilities": [ignored]}),

@@ -1,0 +1,364 @@
+"""``restore``: a machine that was saved goes on, with its containers, in a sandbox of its own.
+
+The first container that is restored brings the machine. The others of its pod go on in it, and are restored by a call each, with a bundle that joins
+the first one's sandbox as it would at ``create``; until then their output waits in the guest.
+"""
+
+import json
+import os
+import socket
+import time
+from typing import Any, NamedTuple
+
+from runv import OCI_VERSION, cgroups, limits
+from runv.agent.client import Agent
+from runv.agent.link import resynchronise
+from runv.errors import AgentLostError, ConfigError, StateError, VmError, reason
+from runv.files import locked_folder, read_text, write_atomic
+from runv.log import Log
+from runv.processes import Identity
+from runv.sandbox import boot, claims, hookpoints, image, join, network, programs, standin, view, wishes
+from runv.sandbox.boot import Come, Wanted
+from runv.sandbox.connection import carrier_of, connect
+from runv.sandbox.create import check_terminal, hand_over, loans_of, read_bundle
+from runv.sandbox.image import Saved, SavedContainer
+from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.origin import Origin
+from runv.sandbox.placing import Placing
+from runv.sandbox.process import Options, open_terminal
+from runv.sandbox.remove import remove
+from runv.sandbox.size import Size
+from runv.settings import Settings
+from runv.spec.config import Config, Document
+from runv.spec.infra import settle_infra
+from runv.state import Container, ContainerRecord, check_id, make_root, timestamp
+from runv.storage.places import disk_paths
+from runv.vm import template
+from runv.vm.machine import Machine, Memory, Restore
+
+# QEMU reads the memory back; then the guest answers at once, or never.
+_LOAD_TIMEOUT_S = 120.0
+_CONSOLE_CHARS = 400
+
+
+class Request(NamedTuple):
+    """``folder``: the checkpoint. ``source``: which of its containers it is; empty where that is plain. ``bundles``: those of the pod's other
+    containers, by their ids, where their disks are not at their old places."""
+
+    folder: str
+    source: str = ""
+    bundles: dict[str, str] = {}  # noqa: RUF012 - never changed
+
+
+class _Plan(NamedTuple):
+    """Everything decided before anything is made."""
+
+    document: Document
+    saved: Saved
+    entry: SavedContainer
+    host: Container | None
+    network: str
+    groups: list[str]
+    wanted: Wanted
+    paths: dict[str, str]
+    options: Options
+    folder: str
+
+
+def restore(root: str, container_id: str, options: Options, request: Request, settings: Settings, log: Log) -> Identity:
+    """Lets a container that was saved go on under ``container_id``; returns its stand-in.
+
+    :raise RunvError: it could not; nothing is left of it then, and the checkpoint is as it was
+    """
+    check_id(container_id)
+    container = Container(root, container_id)
+    plan = _plan(container, options, request, settings)
+    container.reserve()
+    with locked_folder(container.folder):
+        try:
+            return _make(container, plan, log)
+        except BaseException:
+            remove(container)
+            raise
+
+
+def _plan(container: Container, options: Options, request: Request, settings: Settings) -> _Plan:
+    saved = image.read(request.folder)
+    document = settle_infra(read_bundle(options.bundle))
+    config = document.config
+    if config.process is None:
+        raise ConfigError("config.json: $.process is needed to restore a container")
+    check_terminal(config, options)
+    entry = _entry(request, saved, container.id)
+    if bool(entry.config.get("process", {}).get("terminal")) != config.process.terminal:
+        raise ConfigError("config.json: $.process.terminal: must be as it was when the container was saved")
+    make_root(container.root)
+    host = join.find_host(container.root, config)
+    netns = join.network_path(config)
+    if netns:
+        join.check_network(netns)
+    relative = cgroups.relative_path(config.linux.cgroups_path, container.id, systemd=options.systemd_cgroup)
+    return _Plan(
+        document=document,
+        saved=saved,
+        entry=entry,
+        host=host,
+        network=netns,
+        groups=cgroups.plan(relative),
+        wanted=_wanted(request.folder, saved, wishes.with_vm(settings, config)),
+        paths=_paths(request, saved, entry, options.bundle, config),
+        options=options,
+        folder=request.folder,
+    )
+
+
+def _entry(request: Request, saved: Saved, container: str) -> SavedContainer:
+    wanted = request.source or container
+    found = next((entry for entry in saved.containers if entry.id == wanted), None)
+    if found is None and not request.source and len(saved.containers) == 1:
+        return saved.containers[0]
+    if found is None:
+        there = ", ".join(entry.id for entry in saved.containers)
+        raise ConfigError(f"cannot restore from {request.folder}: there is no container {wanted} in it", hint=f"--from names one of {there}")
+    return found
+
+
+def _wanted(folder: str, saved: Saved, settings: Settings) -> Wanted:
+    """The same machine, of this host's programs.
+
+    :raise ConfigError: this host has others, or cannot run it
+    """
+    size, most = Size(saved.vcpus, saved.memory_mib), Size(saved.vcpus_max, saved.memory_max_mib)
+    ours = boot.settle(settings, size, most)
+    for name in ("accelerator", "transport"):
+        if getattr(ours, name) != saved.machine.get(name):
+            raise ConfigError(f"cannot restore from {folder}: it was made with {name} {saved.machine.get(name)}, and here it is {getattr(ours, name)}")
+    if programs.processor(ours.accelerator) != saved.processor:
+        raise ConfigError(f"cannot restore from {folder}: it was made on another kind of processor")
+    programs.check(folder, boot.shape_of(ours), saved.programs)
+    shape: dict[str, Any] = {name: saved.machine[name] for name in boot.SHAPE if name in saved.machine and name not in programs.NAMES}
+    if shape.keys() | {*programs.NAMES} != {*boot.SHAPE}:
+        raise ConfigError(f"cannot restore from {folder}: checkpoint.json is damaged: what shapes the machine is missing")
+    return ours._replace(**shape, vcpus=saved.vcpus, memory_mib=saved.memory_mib, most=most, templates="")
+
+
+def _paths(request: Request, saved: Saved, entry: SavedContainer, bundle: str, config: Config) -> dict[str, str]:
+    """Where each disk of the machine is, or is to be.
+
+    :raise ConfigError: a bundle has not as many disks as the container had
+    """
+    paths = {disk.serial: disk.path for disk in saved.disks}
+    for other in saved.containers:
+        if other.id in request.bundles:
+            given = request.bundles[other.id]
+            paths |= _paired(other, disk_paths(given, settle_infra(read_bundle(given)).config))
+    unknown = sorted(request.bundles.keys() - {other.id for other in saved.containers})
+    if unknown:
+        raise ConfigError(f"cannot restore from {request.folder}: there is no container {unknown[0]} in it")
+    return paths | _paired(entry, disk_paths(bundle, config))
+
+
+def _paired(entry: SavedContainer, paths: list[str]) -> dict[str, str]:
+    if len(paths) != len(entry.disks):
+        raise ConfigError(f"config.json: it names {len(paths)} disks, and container {entry.id} had {len(entry.disks)} when it was saved")
+    return {serial: path for serial, path in zip(entry.disks, paths, strict=True) if serial}
+
+
+def _make(container: Container, plan: _Plan, log: Log) -> Identity:
+    config = plan.document.config
+    sandbox = SandboxFolder(container.root, plan.host.load().sandbox if plan.host is not None else os.urandom(6).hex())
+    own = cgroups.own_folders(plan.groups, claims.claimed(container.root))
+    record = ContainerRecord(
+        id=container.id,
+        sandbox=sandbox.name,
+        bundle=plan.options.bundle,
+        rootfs="",
+        oci_version=config.oci_version or OCI_VERSION,
+        created=timestamp(),
+        annotations=config.annotations or {},
+        groups=plan.groups,
+        made_groups=own,
+    )
+    # From here on `delete --force` finds everything: it is written down before it is made.
+    container.save(record)
+    write_atomic(container.path("config.json"), json.dumps(plan.document.raw))
+    if plan.entry.volumes:
+        write_atomic(container.path("volumes.json"), plan.entry.volumes)
+    cgroups.create(own)
+    limited = limits.settings(config.linux.resources, _extra(plan))
+    cgroups.apply(plan.groups, [setting for setting in limited if not setting.late])
+    standing = standin.start(
+        plan.wanted.standin,
+        container.id,
+        pid_file=container.path("init.pid"),
+        groups=plan.groups,
+        network=_network_of(plan),
+        foreground_terminal=plan.options.foreground and bool(config.process and config.process.terminal),
+        own_mounts=True,
+    )
+    agent = _enter(container, sandbox, plan, standing.identity, log)
+    try:
+        if container.id != plan.entry.id:
+            agent.call("rename", {"container": plan.entry.id, "to": container.id})
+        terminal = open_terminal(config.process, plan.options)
+        view.show(standing.identity, config, [], container.folder)
+        hand_over(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
+    finally:
+        agent.close()
+    cgroups.apply(plan.groups, [setting for setting in limited if setting.late])
+    if plan.entry.started:
+        record.started = timestamp()
+        container.save(record)
+    if plan.entry.paused:
+        write_atomic(container.path("paused"), "")
+    _no_longer_waits(sandbox, plan.entry.id)
+    container.mark_ready()
+    if plan.options.pid_file:
+        write_atomic(plan.options.pid_file, str(standing.identity.pid), 0o644)
+    return standing.identity
+
+
+def _extra(plan: _Plan) -> limits.Extra:
+    if plan.host is not None:
+        return limits.of_standin()
+    return limits.of_machine(plan.wanted.memory_mib, plan.wanted.vcpus, cloned_mib=0)
+
+
+def _network_of(plan: _Plan) -> str:
+    if plan.network or plan.host is None:
+        return plan.network
+    host = plan.host.standin()
+    return f"/proc/{host.pid}/ns/net" if host is not None and host.alive() else ""
+
+
+def _enter(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, log: Log) -> Agent:
+    if plan.host is not None:
+        return _enter_restored(container, sandbox, plan, process)
+    for folder in (sandbox.folder, sandbox.path("members"), sandbox.path("share"), sandbox.path("disks")):
+        os.mkdir(folder, 0o700)
+    with locked_folder(sandbox.folder):
+        write_atomic(sandbox.path("members", container.id), "")
+        write_atomic(sandbox.path("waiting.json"), json.dumps({entry.id: entry.used for entry in plan.saved.containers}))
+        # Of those who wait, too: nobody else may take these disks for his.
+        for entry in plan.saved.containers:
+            name = container.id if entry is plan.entry else _waiting_name(entry.id)
+            write_atomic(sandbox.path("disks", name), json.dumps(entry.used))
+        hookpoints.at_creation(container, plan.document.config, process.pid)
+        network.begin(sandbox, process.pid, plan.network, loans_of(plan.document.config))
+        return _boot(container, sandbox, plan, process, log)
+
+
+def _boot(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, log: Log) -> Agent:
+    policy = wishes.memory_policy(plan.document.config)
+    placing = Placing(plan.folder, plan.saved.disks, plan.paths)
+    try:
+        wiring, missing = network.bring_back(sandbox, process.pid, [(card.number, card.queues, card.link) for card in plan.saved.cards])
+        try:
+            agent = _come_back(sandbox, plan, boot.Host(plan.groups, process.pid, wiring.cards, policy), container.id, placing)
+        finally:
+            wiring.close()
+        try:
+            _begin_anew(sandbox, agent, plan, wiring.setup)
+        except BaseException:
+            agent.close()
+            raise
+        placing.keep()
+    finally:
+        placing.close()
+    for link in missing:
+        log.warning(f"the container had a network link {link}, and there is none in its network namespace")
+    return agent
+
+
+def _come_back(sandbox: SandboxFolder, plan: _Plan, host: boot.Host, container: str, placing: Placing) -> Agent:
+    """Starts the machine where it was saved, and connects to its agent."""
+    deadline = time.monotonic() + _LOAD_TIMEOUT_S
+    come = Come(plan.saved.secret, lambda machine: _origin(machine, plan, placing), lambda link: resynchronise(link, deadline, sandbox.alive))
+    try:
+        launched = boot.launch(sandbox, plan.wanted, host, container, [], come)
+        with launched.origin:
+            return Agent(carrier_of(sandbox, launched.record), plan.saved.secret, deadline, sandbox.alive)
+    except AgentLostError as error:
+        said = _console(sandbox)
+        raise VmError(f"cannot restore from {plan.folder}: {error}{f'; QEMU said: {said}' if said else ''}") from error
+
+
+def _console(sandbox: SandboxFolder) -> str:
+    try:
+        lines = read_text(sandbox.path("console.log")).splitlines()
+    except OSError as error:
+        return reason(error)
+    return " | ".join(line.strip() for line in lines if line.strip())[-_CONSOLE_CHARS:]
+
+
+def _origin(machine: Machine, plan: _Plan, placing: Placing) -> Origin:
+    """The machine as it was, which reads its state from the checkpoint."""
+    try:
+        state_fd = os.open(image.state_of(plan.folder), os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise ConfigError(f"cannot restore from {plan.folder}: {reason(error)}") from error
+    ours, theirs = socket.socketpair()
+    ours.sendall(template.orders(state_fd, whole=True))
+    restored = machine._replace(
+        memory=Memory(named=plan.saved.named_memory),
+        restore=Restore(theirs.detach(), state_fd),
+        controller=plan.saved.controller,
+        plugged=placing.plugged,
+    )
+    return Origin(restored, monitor=ours)
+
+
+def _begin_anew(sandbox: SandboxFolder, agent: Agent, plan: _Plan, network_setup: dict[str, Any]) -> None:
+    """While its containers still stand: another time, other random numbers, another network, another secret."""
+    agent.call("setup", {"time_ns": time.time_ns(), "entropy": os.urandom(64).hex(), **_without_old_addresses(agent, network_setup)})
+    network.bring_new(sandbox, agent)
+    record = sandbox.load()
+    record.secret = os.urandom(32).hex()
+    sandbox.save(record)
+    agent.call("unpark", {"secret": record.secret})
+    agent.secret = record.secret
+
+
+def _without_old_addresses(agent: Agent, setup: dict[str, Any]) -> dict[str, Any]:
+    """A card keeps the addresses that its link has here, and loses those that it had where it was saved."""
+    if not setup.get("interfaces"):
+        return setup
+    had = {link.get("card"): link["addresses"] for link in agent.call("interfaces", {})["interfaces"]}
+    interfaces = []
+    for interface in setup["interfaces"]:
+        old = [address for address in had.get(interface["card"], []) if not address.startswith("fe80:")]
+        interfaces.append({**interface, "removed_addresses": [address for address in old if address not in interface["addresses"]]})
+    return {**setup, "interfaces": interfaces}
+
+
+def _enter_restored(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity) -> Agent:
+    """A further container of a machine that was restored for its first one."""
+    hookpoints.at_creation(container, plan.document.config, process.pid)
+    try:
+        with locked_folder(sandbox.folder):
+            if plan.entry.id not in _waiting(sandbox):
+                raise StateError(f"cannot restore container {plan.entry.id} into sandbox {sandbox.name}: it does not wait there")
+            write_atomic(sandbox.path("members", container.id), "")
+            os.rename(sandbox.path("disks", _waiting_name(plan.entry.id)), sandbox.path("disks", container.id))
+            return connect(sandbox)
+    except FileNotFoundError:
+        raise StateError(f"cannot join sandbox {sandbox.name}: it has ended") from None
+
+
+def _waiting_name(container: str) -> str:
+    """What the disks of a container that waits are written down as: no container's id."""
+    return f"@{container}"
+
+
+def _waiting(sandbox: SandboxFolder) -> dict[str, dict[str, bool]]:
+    try:
+        return dict(json.loads(read_text(sandbox.path("waiting.json"))))
+    except FileNotFoundError:
+        return {}
+
+
+def _no_longer_waits(sandbox: SandboxFolder, container: str) -> None:
+    with locked_folder(sandbox.folder):
+        left = _waiting(sandbox)
+        left.pop(container, None)
+        write_atomic(sandbox.path("waiting.json"), json.dumps(left))

@@ -69,18 +69,30 @@ async def plug(qemu: "QMPClient", disks: list[Disk]) -> None:
 
 async def unplug(qemu: "QMPClient", serials: list[str]) -> None:
     """Takes disks away, as far as they are there; the guest has let go of them before."""
+    wanted = set(serials)
+    # Asked once for all: with many disks each answer is long.
+    present, sets = await _devices(qemu), await _fdsets(qemu)
     for serial in serials:
-        await end_copy(qemu, serial)
-    present = await _devices(qemu)
+        if _copy_name(serial) in sets:
+            await end_copy(qemu, serial)
     nodes: Any = await qemu.execute("query-named-block-nodes", {"flat": True})
-    sets: Any = await qemu.execute("query-fdsets")
     await _remove_devices(qemu, [serial for serial in serials if serial in present])
+    for node in nodes:
+        if node["node-name"] in wanted:
+            await qemu.execute("blockdev-del", {"node-name": node["node-name"]})
     for serial in serials:
-        if any(node["node-name"] == serial for node in nodes):
-            await qemu.execute("blockdev-del", {"node-name": serial})
-        for fdset in sets:
-            if any(fd.get("opaque") == serial for fd in fdset["fds"]):
-                await qemu.execute("remove-fd", {"fdset-id": fdset["fdset-id"]})
+        for fdset in sets.get(serial, ()):
+            await qemu.execute("remove-fd", {"fdset-id": fdset})
+
+
+async def _fdsets(qemu: "QMPClient") -> dict[str, list[int]]:
+    """What QEMU has descriptors of, disks and copies by name, and in which sets they are."""
+    sets: Any = await qemu.execute("query-fdsets")
+    found: dict[str, list[int]] = {}
+    for fdset in sets:
+        for fd in fdset["fds"]:
+            found.setdefault(fd.get("opaque", ""), []).append(fdset["fdset-id"])
+    return found
 
 
 async def _devices(qemu: "QMPClient") -> set[str]:
@@ -202,7 +214,5 @@ async def end_copy(qemu: "QMPClient", serial: str) -> None:
     nodes: Any = await qemu.execute("query-named-block-nodes", {"flat": True})
     if any(node["node-name"] == name for node in nodes):
         await qemu.execute("blockdev-del", {"node-name": name})
-    sets: Any = await qemu.execute("query-fdsets")
-    for fdset in sets:
-        if any(fd.get("opaque") == name for fd in fdset["fds"]):
-            await qemu.execute("remove-fd", {"fdset-id": fdset["fdset-id"]})
+    for fdset in (await _fdsets(qemu)).get(name, ()):
+        await qemu.execute("remove-fd", {"fdset-id": fdset})

@@ -4,7 +4,6 @@
 import contextlib
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 from bench import programs
 from bench.plain import Files, Plain
 from bench.runtimes import Runtime, change
-from bench.timing import BenchError, Figure, Measure, in_pairs, parse_report
+from bench.timing import Figure, Measure, in_pairs, parse_report
 
 _MEGABYTES = 32
 _FILES = 200
@@ -28,31 +27,24 @@ _MEASURES = [
 
 
 class Setup:
-    """Folders, images and bundles, below ``folder``. ``make_bundle`` makes a bundle there that sleeps."""
+    """Folders, images and bundles, below ``folder``. ``make_bundle`` makes a bundle there that sleeps, and has the probe."""
 
     def __init__(self, folder: Path, make_bundle: Callable[[Path], Path]) -> None:
         folder.mkdir()
         self.folder = folder
         self._make_bundle = make_bundle
-        self._probe = programs.build("probe", folder)
-
-    def bundle(self, name: str) -> Path:
-        """A bundle that has the probe."""
-        made = self._make_bundle(self.folder / name)
-        shutil.copy(self._probe, made / "rootfs/probe")
-        return made
 
     def with_mount(self, name: str, source: Path, kind: str, *options: str) -> Path:
         """A bundle with something mounted at /data."""
-        made = self.bundle(name)
+        made = self._make_bundle(self.folder / name)
         mount = {"destination": "/data", "source": str(source), "type": kind, "options": list(options)}
         change(made, lambda config: config["mounts"].append(mount))
         return made
 
     def layered(self, layer: Path, upper: Path) -> Path:
         """A bundle whose root is a layer, which is made of its files, under a disk."""
-        made = self.bundle("layered")
-        _run("mkfs.erofs", layer, made / "rootfs")
+        made = self._make_bundle(self.folder / "layered")
+        programs.run("mkfs.erofs", layer, made / "rootfs")
 
         def set_root(config: dict[str, Any]) -> None:
             layers = {"run.runv.rootfs.layers": json.dumps([str(layer)]), "run.runv.rootfs.upper": str(upper)}
@@ -66,7 +58,7 @@ class Setup:
         image = self.folder / name
         image.touch()
         os.truncate(image, _DISK_MIB << 20)
-        _run("mkfs.ext4", "-q", image)
+        programs.run("mkfs.ext4", "-q", image)
         return image
 
 
@@ -106,9 +98,3 @@ def _compare(
 def _probe(runv: Runtime, container: str) -> dict[str, float]:
     done = runv.run("exec", container, "/probe", "files", "/data", str(_MEGABYTES), str(_FILES), stdout=subprocess.PIPE)
     return parse_report(done.stdout.decode())
-
-
-def _run(*command: str | Path) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise BenchError(f"{command[0]} failed: {done.stderr.strip()[-300:]}")

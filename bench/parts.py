@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from bench import commands, files, imports, pods, start, streams
+from bench import commands, files, growth, imports, pods, start, streams
 from bench.plain import Plain
 from bench.runtimes import Runtime
 from bench.timing import BenchError, Figure
@@ -46,13 +46,26 @@ def _many(bench: Bench, count: int) -> Iterator[Figure]:
 
 
 def _files(bench: Bench) -> Iterator[Figure]:
-    setup = files.Setup(bench.folder / "files", bench.sleeping)
+    setup = files.Setup(bench.folder / "files", bench.probing)
     plain = Plain(bench.settings, bench.folder / "plain-files")
 
     def runv(share: str) -> Runtime:
         return bench.runtime(f"runv-{share}", {"RUNV_SHARE": share})
 
     return files.measure(setup, plain, runv, bench.some, bench.tick)
+
+
+def _network(bench: Bench) -> list[Figure]:
+    from bench import network  # uses the tests' namespaces
+
+    plain = Plain(bench.settings, bench.folder / "plain-network")
+    bundle = bench.probing(bench.folder / "serving")
+    return network.measure(plain, bench.runv, bundle, bench.probe, bench.settings.number("vcpus"), bench.some, bench.tick)
+
+
+def _growth(bench: Bench) -> Iterator[Figure]:
+    bench.runv.run("factory", "init")
+    return growth.measure(bench.runv, bench.sleeping, bench.folder / "growth", bench.some, bench.tick)
 
 
 def _streams(bench: Bench) -> list[Figure]:
@@ -81,7 +94,9 @@ PARTS = {
     "pods": Part("pods at once: starts, memory, answers, what they leave", _pods),
     "hundred": Part("the same with a hundred", _hundred),
     "files": Part("files on each kind of share and disk", _files),
+    "network": Part("TCP between a pod and the host", _network),
     "streams": Part("bytes through stdin and stdout", _streams),
+    "growth": Part("how starts and execs grow with pods, layers, containers, sessions", _growth),
     "images": Part("from an archive to layers on a disk", _images),
     "engines": Part("docker run, hyperctl run", _engines),
 }

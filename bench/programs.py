@@ -24,7 +24,7 @@ def build(name: str, folder: Path) -> Path:
     """
     program = folder / name
     sources = [_SOURCES / part for part in _PARTS[name]]
-    _run("gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", program, *sources)
+    run("gcc", "-O2", "-static", "-Wall", "-Wextra", "-Werror", "-o", program, *sources)
     return program
 
 
@@ -35,7 +35,7 @@ def build_initrd(name: str, folder: Path) -> Path:
     """
     image = folder / f"{name}.initrd"
     maker = Path(__file__).parents[1] / "guest/mkinitrd.py"
-    _run(sys.executable, maker, "--init", build(name, folder), image)
+    run(sys.executable, maker, "--init", build(name, folder), image)
     return image
 
 
@@ -59,7 +59,14 @@ def machine(settings: Settings, initrd: Path, wires: Wires) -> Machine:
     )
 
 
-def _run(*command: str | Path) -> None:
-    done = subprocess.run(command, check=False, capture_output=True, text=True)
+def run(*command: str | Path) -> None:
+    """A command that is to succeed.
+
+    :raise BenchError: it does not, or is not there
+    """
+    try:
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise BenchError(f"{command[0]} is not installed") from error
     if done.returncode:
         raise BenchError(f"{Path(command[0]).name} failed: {done.stderr.strip()[-500:]}")

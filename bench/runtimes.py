@@ -47,6 +47,10 @@ class Runtime:
             raise BenchError(f"{' '.join(argv)} ended with {done.returncode}: {said}")
         return done
 
+    def open(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
+        """One command that goes on."""
+        return subprocess.Popen([self.program, *self._flags, "--root", str(self.root), *args], env=self._env, **options)
+
     def run_once(self, bundle: Path) -> None:
         """A container from its creation to its end."""
         self.run("run", "--bundle", str(bundle), new_id())

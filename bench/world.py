@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
-from bench import gvisor
+from bench import gvisor, programs
 from bench.bare import Bare
 from bench.runtimes import Runtime, bundle
 from bench.timing import BenchError
@@ -43,6 +43,17 @@ class Bench:
     def sleeping(self, folder: Path) -> Path:
         """A bundle that sleeps, in ``folder``, to be changed."""
         return bundle(self.spec, folder, "sleep", "100000")
+
+    @functools.cached_property
+    def probe(self) -> Path:
+        """The static program that measures files and TCP."""
+        return programs.build("probe", self.folder)
+
+    def probing(self, folder: Path) -> Path:
+        """A bundle that sleeps and has the probe, in ``folder``, to be changed."""
+        made = self.sleeping(folder)
+        shutil.copy(self.probe, made / "rootfs/probe")
+        return made
 
     @functools.cached_property
     def peers(self) -> list[Runtime]:

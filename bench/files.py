@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from bench import programs
+from bench import programs, usage
 from bench.plain import Files, Plain
 from bench.runtimes import Runtime, change
 from bench.timing import Figure, Measure, in_pairs, parse_report
@@ -23,6 +23,7 @@ _MEASURES = [
     Measure("create", "create files of 4 KiB", "/s"),
     Measure("stat", "stat them", "/s"),
     Measure("unlink", "unlink them", "/s"),
+    Measure("cpu", "CPU time of QEMU and virtiofsd for all of it", "ms"),
 ]
 
 
@@ -81,12 +82,13 @@ def _compare(
     kind: str, theirs: contextlib.AbstractContextManager[Files], runv: Runtime, bundle: Path, count: int, tick: Callable[[], None]
 ) -> list[Figure]:
     container = runv.start(bundle)
+    processes = list(usage.pids(runv.root, container).values())
     try:
         with theirs as guest:
             return in_pairs(
                 f"{kind}, runv",
                 f"{kind}, plain guest",
-                (lambda: _probe(runv, container), lambda: guest.measure(_MEGABYTES, _FILES)),
+                (lambda: usage.with_cpu(processes, lambda: _probe(runv, container)), lambda: guest.measure(_MEGABYTES, _FILES)),
                 _MEASURES,
                 count,
                 tick,

@@ -68,6 +68,12 @@ class Guest:
         except (TimeoutError, ConnectionError):
             return b""
 
+    @property
+    def pid(self) -> int:
+        """QEMU's."""
+        assert self._process is not None
+        return self._process.pid
+
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.kill()

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from bench import usage
 from bench.plain import Plain
 from bench.runtimes import SLOW, Runtime, change
 from bench.timing import BenchError, Figure, Measure, in_pairs, parse_report
@@ -25,16 +26,26 @@ _MEASURES = [
     Measure("sent", f"{_MEGABYTES} MB into the guest", "MB/s"),
     Measure("taken", f"{_MEGABYTES} MB out of the guest", "MB/s"),
     Measure("round_trip", "a byte there and back", "ms"),
+    Measure("cpu", "QEMU's CPU time for all of it", "ms"),
 ]
 
 
 def measure(plain: Plain, runv: Runtime, bundle: Path, probe: Path, vcpus: int, count: int, tick: Callable[[], None]) -> list[Figure]:
     """Times a client on the host of a server in each. ``bundle`` has the probe, and is changed to run it."""
-    with _connected() as ours, _connected() as theirs, _serving(runv, bundle, ours), _plain(plain, theirs, vcpus):
+    with (
+        _connected() as ours,
+        _connected() as theirs,
+        _serving(runv, bundle, ours) as our_processes,
+        _plain(plain, theirs, vcpus) as their_processes,
+    ):
         _wait(probe, ours)
         _wait(probe, theirs)
-        works = (lambda: _client(probe, ours, _MEGABYTES, _ROUND_TRIPS), lambda: _client(probe, theirs, _MEGABYTES, _ROUND_TRIPS))
+        works = (_work(probe, ours, our_processes), _work(probe, theirs, their_processes))
         return in_pairs("TCP, runv", "TCP, plain guest", works, _MEASURES, count, tick)
+
+
+def _work(probe: Path, net: Net, processes: list[int]) -> Callable[[], dict[str, float]]:
+    return lambda: usage.with_cpu(processes, lambda: _client(probe, net, _MEGABYTES, _ROUND_TRIPS))
 
 
 @contextlib.contextmanager
@@ -51,7 +62,7 @@ def _connected() -> Iterator[Net]:
 
 
 @contextlib.contextmanager
-def _serving(runv: Runtime, bundle: Path, net: Net) -> Iterator[None]:
+def _serving(runv: Runtime, bundle: Path, net: Net) -> Iterator[list[int]]:
     def in_namespace(config: dict[str, Any]) -> None:
         config["process"]["args"] = ["/probe", "serve", str(_PORT)]
         others = [entry for entry in config["linux"]["namespaces"] if entry["type"] != "network"]
@@ -60,18 +71,18 @@ def _serving(runv: Runtime, bundle: Path, net: Net) -> Iterator[None]:
     change(bundle, in_namespace)
     container = runv.start(bundle)
     try:
-        yield
+        yield list(usage.pids(runv.root, container).values())
     finally:
         runv.delete(container)
 
 
 @contextlib.contextmanager
-def _plain(plain: Plain, net: Net, vcpus: int) -> Iterator[None]:
+def _plain(plain: Plain, net: Net, vcpus: int) -> Iterator[list[int]]:
     wiring = wire.connect(net.path, plan.queues(vcpus))
     nics = [cards.nic_of(card) for card in wiring.cards]
     try:
-        with plain.with_card(nics[0], "10.77.0.2"):
-            yield
+        with plain.with_card(nics[0], "10.77.0.2") as guest:
+            yield [guest.pid]
     finally:
         for fd in nics[0].vhost_fds:
             os.close(fd)

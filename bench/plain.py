@@ -7,7 +7,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench import programs
+from bench import programs, usage
 from bench.guest import Guest
 from bench.timing import BenchError, parse_report
 from runv.settings import Settings
@@ -42,7 +42,7 @@ class Plain:
             server = self._virtiofsd(folder, listener)
         try:
             with self._running({"type": "virtiofs", "source": "data"}, share=Share("data", str(folder), kind, path)) as guest:
-                yield Files(guest)
+                yield Files(guest, server)
         finally:
             # It ends with QEMU, which has ended.
             os.waitpid(server, 0)
@@ -77,10 +77,10 @@ class Plain:
             yield Files(guest)
 
     @contextlib.contextmanager
-    def with_card(self, card: Nic, address: str) -> Iterator[None]:
+    def with_card(self, card: Nic, address: str) -> Iterator[Guest]:
         """One that serves probes on port 7000 of its card's IPv4 address."""
-        with self._running({"type": "net", "address": address}, card=card):
-            yield
+        with self._running({"type": "net", "address": address}, card=card) as guest:
+            yield guest
 
     @contextlib.contextmanager
     def _running(self, words: dict[str, str], *more: str, share: Share | None = None, card: Nic | None = None) -> Iterator[Guest]:
@@ -95,16 +95,20 @@ class Plain:
 
 
 class Files:
-    """Asks a guest for its measures of files."""
+    """Asks a guest for its measures of files. ``servers``: processes that work for it."""
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest, *servers: int) -> None:
         self._guest = guest
+        self._processes = [guest.pid, *servers]
 
     def measure(self, megabytes: int, count: int) -> dict[str, float]:
-        """What ``probe files`` says.
+        """What ``probe files`` says, and ``cpu``.
 
         :raise BenchError: the guest cannot, or does not answer
         """
+        return usage.with_cpu(self._processes, lambda: self._ask(megabytes, count))
+
+    def _ask(self, megabytes: int, count: int) -> dict[str, float]:
         self._guest.near.send(f"{megabytes} {count}\n".encode())
         said = b""
         while not said.endswith(b"\n\n"):

@@ -5,6 +5,7 @@ import os
 
 CLONE_NEWNS = 0x00020000
 CLONE_NEWNET = 0x40000000
+CLONE_NEWUSER = 0x10000000
 
 MS_RDONLY = 1
 MS_NOSUID = 2
@@ -26,6 +27,7 @@ OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x4
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 RESOLVE_IN_ROOT = 0x10
+_MOUNT_ATTR_IDMAP = 0x00100000
 
 # The same numbers on every architecture (system calls added since 5.2 share one table).
 _SYS_OPEN_TREE = 428
@@ -162,13 +164,22 @@ def openat2(folder: int, path: str, flags: int, resolve: int) -> int:
 
 def make_slave(tree_fd: int) -> None:
     """mount_setattr(2) on what ``open_tree`` returned: from now on it follows the mounts it is a copy of, and they do not follow it."""
-    attributes = (ctypes.c_uint64 * 4)(0, 0, MS_SLAVE, 0)
+    _mount_setattr(tree_fd, AT_RECURSIVE, (0, 0, MS_SLAVE, 0))
+
+
+def map_ids(tree_fd: int, namespace: int, *, recursive: bool) -> None:
+    """mount_setattr(2) on what ``open_tree`` returned: its files belong to those that the user namespace maps their owners to."""
+    _mount_setattr(tree_fd, AT_RECURSIVE if recursive else 0, (_MOUNT_ATTR_IDMAP, 0, 0, namespace))
+
+
+def _mount_setattr(tree_fd: int, flags: int, values: tuple[int, int, int, int]) -> None:
+    attributes = (ctypes.c_uint64 * 4)(*values)
     _check(
         _libc.syscall(
             ctypes.c_long(_SYS_MOUNT_SETATTR),
             ctypes.c_int(tree_fd),
             b"",
-            ctypes.c_uint(AT_EMPTY_PATH | AT_RECURSIVE),
+            ctypes.c_uint(AT_EMPTY_PATH | flags),
             attributes,
             ctypes.c_size_t(ctypes.sizeof(attributes)),
         ),

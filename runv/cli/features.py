@@ -8,8 +8,8 @@ from runv.spec.linux_rules import NAMESPACES
 from runv.spec.memory_policy import FLAGS, MODES
 
 _MOUNT_OPTIONS = (
-    "acl async atime bind defaults dev diratime dirsync exec iversion lazytime loud mand noacl noatime nodev nodiratime noexec noiversion "
-    "nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime relatime remount rexec rnoatime "
+    "acl async atime bind defaults dev diratime dirsync exec idmap iversion lazytime loud mand noacl noatime nodev nodiratime noexec noiversion "
+    "nolazytime nomand norelatime nostrictatime nosuid nosymfollow private ratime rbind rdev rdiratime relatime remount rexec ridmap rnoatime "
     "rnodev rnodiratime rnoexec rnorelatime rnostrictatime rnosuid rnosymfollow ro rprivate rrelatime rro rrw rshared rslave "
     "rstrictatime rsuid rsymfollow runbindable rw shared silent slave strictatime suid symfollow sync tmpcopyup unbindable"
 ).split()
@@ -45,7 +45,7 @@ def features() -> dict[str, Any]:
             "selinux": {"enabled": False},
             "memoryPolicy": {"modes": list(MODES), "flags": list(FLAGS)},
             "intelRdt": {"enabled": False, "schemata": False, "monitoring": False},
-            "mountExtensions": {"idmap": {"enabled": False}},
+            "mountExtensions": {"idmap": {"enabled": True}},
             "netDevices": {"enabled": True},
         },
         # Whoever sets these has a say in what the host gives.

@@ -7,6 +7,7 @@ from runv import OCI_VERSION, cgroups, limits
 from runv.agent.client import Agent
 from runv.errors import AgentError, AgentLostError, ConfigError, StateError, VmError, reason
 from runv.files import locked_folder, write_atomic
+from runv.idmaps import with_root
 from runv.log import Log
 from runv.network import lend
 from runv.network.lend import Loan
@@ -244,7 +245,10 @@ def _network_of(plan: _Plan) -> str:
 
 
 def _binds(plan: _Plan) -> list[Bind]:
-    return [Bind(*shared) for shared in plan.storage.shared]
+    binds = [Bind(*shared) for shared in plan.storage.shared]
+    if plan.wanted.share != "9p":
+        return binds
+    return [bind._replace(idmap=with_root(bind.idmap)) if bind.idmap is not None else bind for bind in binds]
 
 
 def _enter_sandbox(

@@ -65,7 +65,7 @@ def _placed(config: Config, sources: dict[str, Bind]) -> Iterator[_Placed]:
         bind = sources.get(str(index))
         # Of a part of a folder only the guest knows which it is.
         if bind is not None and not value_of(mount, SUBPATH):
-            tree = linux.open_tree(bind.source, recursive=bind.recursive)
+            tree = bind.open()
             yield _Placed(tree, mount.destination, os.path.isdir(bind.source), "ro" in (mount.options or []))
 
 

@@ -6,11 +6,12 @@ from runv.errors import ConfigError
 from runv.spec.annotations import is_infra
 from runv.spec.capabilities import unknown_capabilities
 from runv.spec.linux_rules import check_linux
+from runv.spec.mount_ids import mount_ids
 from runv.spec.version import since
 from runv.spec.vm_rules import check_vm
 
 if TYPE_CHECKING:
-    from runv.spec.config import Config, Hook, Hooks, Mount, Process
+    from runv.spec.config import Config, Hook, Hooks, Linux, Mount, Process
 
 RLIMITS = tuple(
     "RLIMIT_" + name
@@ -31,7 +32,7 @@ def check_config(config: "Config", name: str) -> None:
         if (unknown := unknown_capabilities(config.process)) and not since(config.oci_version, 1):
             raise ConfigError(f"{name}: $.process.capabilities: unknown capability {unknown[0]!r}")
     for index, mount in enumerate(config.mounts or []):
-        _check_mount(mount, name, f"$.mounts[{index}]")
+        _check_mount(mount, config.linux, name, f"$.mounts[{index}]")
     _check_texts(config, name)
     if config.hooks is not None:
         _check_hooks(config.hooks, name)
@@ -90,13 +91,12 @@ def _check_rlimits(process: "Process", name: str, path: str) -> None:
         seen.add(limit.type)
 
 
-def _check_mount(mount: "Mount", name: str, path: str) -> None:
+def _check_mount(mount: "Mount", linux: "Linux", name: str, path: str) -> None:
     if not mount.destination:
         raise ConfigError(f"{name}: {path}.destination must not be empty")
     if mount.is_bind and not mount.source:
         raise ConfigError(f"{name}: {path}.source: a bind mount needs one")
-    if mount.uid_mappings or mount.gid_mappings or not {"idmap", "ridmap"}.isdisjoint(mount.options or []):
-        raise ConfigError(f"{name}: {path}: id-mapped mounts cannot be honoured: the file systems that a guest shares with the host have none")
+    mount_ids(mount, linux, f"{name}: {path}")
 
 
 def _check_hooks(hooks: "Hooks", name: str) -> None:

@@ -1,12 +1,15 @@
 """From a bundle's root and mounts to what the host shares or attaches, and what the guest is told. Pure but for looking at the files."""
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from runv import sockets
+from runv import linux, sockets
 from runv.errors import ConfigError, reason
+from runv.idmaps import IdMap, map_tree
 from runv.spec.annotations import ROOTFS_FSTYPE, is_infra
+from runv.spec.mount_ids import WORDS, mount_ids
 from runv.storage.images import Wish, merge, wish
 from runv.storage.layers import read_layers
 from runv.storage.memory import SharedMemory, named_memory, shared_memory
@@ -27,6 +30,7 @@ class Shared(NamedTuple):
     source: str
     name: str
     recursive: bool
+    idmap: IdMap | None = None
 
 
 class Carried(NamedTuple):
@@ -80,9 +84,14 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
         if disk is not None:
             disks.append(disk)
             entry["disk"] = disk.serial
+        idmap = mount_ids(mount, config.linux, f"config.json: $.mounts[{index}]")
+        if disk is not None and idmap is not None:
+            raise ConfigError(f"config.json: $.mounts[{index}]: id-mapped mounts are of the host's folders and files only, not of disks")
         if disk is not None or not mount.is_bind:
             continue
         source = _source(bundle, mount.source)
+        if idmap is not None and (sockets.at(source) is not None or shared_memory(mount.destination, source) is not None):
+            raise ConfigError(f"config.json: $.mounts[{index}]: id-mapped mounts are of the host's folders and files only, not of {source}")
         if (found := sockets.at(source)) is not None:
             carried.append(Carried(len(mounts) - 1, found))
             continue
@@ -92,7 +101,11 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
             continue
         # The last part is what the guest's mountinfo gives as the source of the bind mount.
         name = f"{container}/{index}/{os.path.basename(source) or 'root'}"
-        shared.append(Shared(source, name, "rbind" in (mount.options or [])))
+        shared.append(Shared(source, name, "rbind" in (mount.options or []), idmap))
+        if idmap is not None:
+            _check_idmap(shared[-1], f"config.json: $.mounts[{index}]")
+            # The host maps them: to the guest it is a folder like others.
+            entry.update(uidMappings=None, gidMappings=None, options=[word for word in mount.options or [] if word not in WORDS])
         entry["source"] = f"{GUEST_SHARE}/{name}"
         for inner in sockets.below(source) if os.path.isdir(source) and not value_of(mount, SUBPATH) else ():
             # Over the file of the same name that the folder shows.
@@ -100,6 +113,21 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
             carried.append(Carried(len(mounts), inner))
             mounts.append({"destination": where, "type": "bind", "options": ["bind"]})
     return StoragePlan(rootfs, tuple(shared), root, mounts, tuple(carried), merge(disks), tuple(memory))
+
+
+def _check_idmap(shared: Shared, where: str) -> None:
+    """:raise ConfigError: the host cannot map ids there"""
+    if shared.idmap is None:
+        return
+    try:
+        tree = linux.open_tree(shared.source, recursive=shared.recursive)
+        try:
+            map_tree(tree, shared.idmap)
+        finally:
+            os.close(tree)
+    except OSError as error:
+        hint = "not every file system has id-mapped mounts, nor have all that may be mounted below it" if error.errno == errno.EINVAL else ""
+        raise ConfigError(f"{where}: cannot map the ids of {shared.source}: {reason(error)}", hint=hint) from error
 
 
 def _plan_root(container: str, bundle: str, config: "Config") -> tuple[str, dict[str, Any], list[Shared], list[Wish]]:

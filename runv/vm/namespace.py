@@ -17,7 +17,7 @@ def add_binds(qemu: Identity, share: str, binds: list[Bind]) -> None:
     :raise HostError: a source is missing, or QEMU is gone
     """
     try:
-        trees = [(linux.open_tree(bind.source, recursive=bind.recursive), bind) for bind in binds]
+        trees = [(bind.open(), bind) for bind in binds]
         for tree, _ in trees:
             # Copies of shared mounts are their peers: unmounting one later would unmount what is below the host's own.
             linux.make_slave(tree)

@@ -4,6 +4,7 @@ import os
 from typing import NamedTuple
 
 from runv import cgroups, linux
+from runv.idmaps import IdMap, map_tree
 from runv.processes import Identity, spawn
 from runv.vm.cmdline import qemu_arguments
 from runv.vm.machine import Machine
@@ -18,6 +19,18 @@ class Bind(NamedTuple):
     source: str
     name: str
     recursive: bool = True
+    idmap: IdMap | None = None
+
+    def open(self) -> int:
+        """A detached copy of its mounts, with the ids they are to have. Raises ``OSError``."""
+        tree = linux.open_tree(self.source, recursive=self.recursive)
+        if self.idmap is not None:
+            try:
+                map_tree(tree, self.idmap)
+            except OSError as error:
+                os.close(tree)
+                raise OSError(error.errno, error.strerror, self.source) from None
+        return tree
 
 
 def start(
@@ -51,7 +64,7 @@ def start(
         linux.mount("share", share, "tmpfs", linux.MS_NOSUID | linux.MS_NODEV, "mode=755,size=16m")
         # virtiofsd lives in a copy of this namespace, and must see what is added later.
         linux.mount("none", share, None, linux.MS_SHARED)
-        attach([(linux.open_tree(bind.source, recursive=bind.recursive), bind) for bind in binds], share)
+        attach([(bind.open(), bind) for bind in binds], share)
 
     keep = [machine.transport.fd, machine.qmp_fd, machine.console_fd]
     keep += [fd for nic in machine.nics for fd in (*nic.fds, *nic.vhost_fds)]

@@ -42,7 +42,6 @@ def test_all_that_the_guest_knows_is_told() -> None:
 def test_what_is_said_not_to_work_is_refused() -> None:
     for path, value in (
         ("linux.intelRdt", {"closID": "x"}),
-        ("mounts.1.uidMappings", [{"containerID": 0, "hostID": 0, "size": 1}]),
         ("linux.seccomp", {"defaultAction": "SCMP_ACT_NOTIFY"}),
     ):
         try:

@@ -39,6 +39,10 @@ def refusal(data: bytes) -> str:
     return str(failure.value)
 
 
+def mapped(*ranges: dict[str, int]) -> dict[str, Any]:
+    return {"uidMappings": list(ranges), "gidMappings": list(ranges)}
+
+
 def nested(depth: int) -> list[Any]:
     value: list[Any] = []
     for _ in range(depth):
@@ -91,8 +95,17 @@ BAD: list[tuple[str, Any, str]] = [
     ("mounts.0", {"source": "x"}, "$.mounts[0]: "),
     ("mounts.1.options", "bind", "$.mounts[1].options: "),
     ("mounts.1", {"destination": "/x", "options": ["rbind"]}, "$.mounts[1].source: "),
-    ("mounts.1", {"destination": "/x", "source": "/", "options": ["rbind", "ridmap"]}, "$.mounts[1]: id-mapped mounts"),
-    ("mounts.1", {"destination": "/x", "source": "/", "options": ["bind"], "uidMappings": [{}]}, "$.mounts[1]: id-mapped mounts"),
+    ("mounts.1", {"destination": "/x", "source": "/", "options": ["rbind", "ridmap"]}, "$.mounts[1]: an id-mapped mount needs uidMappings and"),
+    ("mounts.1", {"destination": "/x", "source": "/", "options": ["bind"], "uidMappings": [{}]}, "$.mounts[1]: an id-mapped mount needs"),
+    ("mounts.1", {"destination": "/x", "type": "tmpfs", **mapped({"size": 1})}, "$.mounts[1]: id-mapped mounts cannot be honoured but for bind"),
+    ("mounts.1", {"destination": "/x", "source": "/", "options": ["bind"], **mapped({})}, "$.mounts[1].uidMappings[0].size must be"),
+    ("mounts.1", {"destination": "/x", "source": "/", "options": ["bind"], **mapped({"size": 0})}, "$.mounts[1].uidMappings[0]: ids are"),
+    ("mounts.1", {"destination": "/x", "source": "/", "options": ["bind"], **mapped({"hostID": -1, "size": 1})}, "$.mounts[1].uidMappings[0].hostID"),
+    (
+        "mounts.1",
+        {"destination": "/x", "source": "/", "options": ["bind"], **mapped({"size": 5}, {"containerID": 9, "hostID": 4, "size": 1})},
+        "$.mounts[1].uidMappings[1] overlaps",
+    ),
     ("mounts", {}, "$.mounts: "),
     ("hostname", "h" * 65, "$.hostname must have at most 64 bytes"),
     ("hostname", "\u00e4" * 33, "$.hostname must have at most 64 bytes"),

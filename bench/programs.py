@@ -46,7 +46,7 @@ def machine(settings: Settings, initrd: Path, wires: Wires) -> Machine:
         qemu=choice.qemu_program(settings),
         kind=choice.machine(settings).value,
         accelerator=choice.accelerator(settings).value,
-        kernel=choice.artefact(settings, "kernel"),
+        kernel=settings.artefact("kernel"),
         initrd=str(initrd),
         kernel_parameters="",
         tsc_khz=host_devices.tsc_khz(),

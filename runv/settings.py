@@ -6,7 +6,7 @@ The environment (``RUNV_*``) goes before the configuration file, which goes befo
 
 import os
 
-from runv.errors import ConfigError, reason
+from runv.errors import ConfigError, RunvError, reason
 
 CONFIG_PATH = "/etc/runv/config.toml"
 
@@ -92,6 +92,23 @@ class Settings:
     def number(self, name: str) -> int:
         """The value of a setting that is a number."""
         return int(self.values[name])
+
+    def artefact(self, name: str) -> str:
+        """The path of a file that belongs to runv (kernel, initrd, standin, bridge, relay, watch, qemu_shim), readable.
+
+        :raise RunvError: it is not
+        """
+        path = self.text(name)
+        if not os.path.isabs(path):
+            raise ConfigError(f"{self.sources[name]}: {name} must be an absolute path, not {path!r}")
+        try:
+            os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            raise RunvError(
+                f"cannot open {name} {path}: {reason(error)}",
+                hint=f"`make install` puts it in place; {self.sources[name]} says where it is",
+            ) from error
+        return path
 
     def changed(self, values: dict[str, str], source: str) -> "Settings":
         """The same but for ``values``, which came from ``source``."""

@@ -12,7 +12,7 @@ from hyperd.errors import InvalidError
 from hyperd.manifests import names
 from hyperd.manifests.weight import check_weight, weight_of
 from runv.spec.capabilities import CAPABILITIES
-from runv.spec.rules import RLIMITS
+from runv.spec.process_rules import RLIMITS
 from runv.storage.words import DISK_TYPES
 
 _NAME = re.compile(r"[a-zA-Z0-9][-a-zA-Z0-9_.]{0,252}")

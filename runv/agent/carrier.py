@@ -1,9 +1,10 @@
 """Connections to the agent's ports. Above ``Carrier.connect`` nobody knows whether vsock or the serial bridge carries them."""
 
+import contextlib
 import errno
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from runv.errors import AgentLostError, reason
 from runv.files import connect_unix
@@ -31,15 +32,32 @@ class Carrier:
         self.cid = cid
         self.path = path
 
-    def connect(self, port: int, deadline: float, alive: Callable[[], bool] = lambda: True) -> socket.socket:
-        """A connection to ``port``, made before ``deadline`` (``time.monotonic``). vsock does not tell a machine that is not
-        up yet from one that has ended: ``alive`` does.
+    def connect(self, port: int, first: bytes, deadline: float, alive: Callable[[], bool] = lambda: True) -> socket.socket:
+        """A connection to ``port``, made before ``deadline`` (``time.monotonic``), on which ``first`` is under way; ``confirm`` must have
+        returned before anything is read from it. vsock does not tell a machine that is not up yet from one that has ended: ``alive`` does.
 
         :raise AgentLostError: the machine is gone, or does not answer
         """
         if self.kind == "vsock":
-            return self._connect_vsock(port, deadline, alive)
-        return self._connect_bridge(port, deadline)
+            link = self._connect_vsock(port, deadline, alive)
+        else:
+            link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            first = b"CONNECT %d\n%b" % (port, first)
+        with _closing_on_failure(link):
+            link.settimeout(max(0.001, deadline - time.monotonic()))
+            if self.kind != "vsock":
+                connect_unix(link, self.path)
+            link.sendall(first)
+        return link
+
+    def confirm(self, link: socket.socket) -> None:
+        """Waits until a connection is known to be one, for as long as the socket's own time-out is; else closes it.
+
+        :raise AgentLostError: see ``connect``
+        """
+        if self.kind != "vsock":
+            with _closing_on_failure(link):
+                _read_answer(link)
 
     def _connect_vsock(self, port: int, deadline: float, alive: Callable[[], bool]) -> socket.socket:
         began = time.monotonic()
@@ -56,23 +74,20 @@ class Carrier:
                     raise AgentLostError(f"cannot connect to the guest's agent: {reason(error)}") from error
             time.sleep(_RETRY_S)
 
-    def _connect_bridge(self, port: int, deadline: float) -> socket.socket:
-        link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            link.settimeout(max(0.001, deadline - time.monotonic()))
-            connect_unix(link, self.path)
-            link.sendall(b"CONNECT %d\n" % port)
-            _read_answer(link)
-        except TimeoutError as error:
-            link.close()
-            raise AgentLostError("the guest's agent did not answer in time") from error
-        except OSError as error:
-            link.close()
-            raise AgentLostError(f"cannot connect to the guest's agent: {reason(error)}") from error
-        except AgentLostError:
-            link.close()
-            raise
-        return link
+
+@contextlib.contextmanager
+def _closing_on_failure(link: socket.socket) -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError as error:
+        link.close()
+        raise AgentLostError("the guest's agent did not answer in time") from error
+    except OSError as error:
+        link.close()
+        raise AgentLostError(f"cannot connect to the guest's agent: {reason(error)}") from error
+    except BaseException:
+        link.close()
+        raise
 
 
 def vsock_patience_s(waited_s: float) -> float:
@@ -81,10 +96,13 @@ def vsock_patience_s(waited_s: float) -> float:
 
 
 def _read_answer(link: socket.socket) -> None:
-    # Byte by byte: what follows the newline belongs to the connection.
-    answer = b""
-    while not answer.endswith(b"\n"):
-        byte = link.recv(1)
-        if not byte or len(answer) > _ANSWER_MAX:
-            raise AgentLostError("cannot connect to the guest's agent: the machine has ended, or refused")
-        answer += byte
+    # What follows the newline belongs to the connection: so it is looked at first.
+    while True:
+        answer, newline, _ = link.recv(_ANSWER_MAX, socket.MSG_PEEK).partition(b"\n")
+        if newline or not answer or len(answer) == _ANSWER_MAX:
+            break
+        # Half a line, which would be seen again at once: taken, it makes room for the other half.
+        link.recv(len(answer))
+    if not newline:
+        raise AgentLostError("cannot connect to the guest's agent: the machine has ended, or refused")
+    link.recv(len(answer) + 1)

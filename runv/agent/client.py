@@ -14,6 +14,7 @@ from runv.errors import AgentError, AgentLostError, reason
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from typing import Any
 
     Json = dict[str, Any]
@@ -26,27 +27,34 @@ _HEADER = 4
 
 
 class Agent:
-    """A control connection on which ``hello`` was exchanged. ``claimed``: whether ours was the guest's first."""
+    """A control connection. What is asked goes out behind the ``hello``, whose answer is read first with that of the first request, or by ``greet``:
+    nobody waits for it alone."""
 
     def __init__(
         self, carrier: Carrier, secret: str, deadline: float, alive: Callable[[], bool] = lambda: True
     ) -> None:
         """Connects and says hello.
 
-        :raise AgentLostError: no answer before ``deadline``
-        :raise AgentError: denied, or another version
+        :raise AgentLostError: the machine is gone
         """
         self.carrier = carrier
         self.secret = secret
         self._last_id = 0
-        self._link = carrier.connect(CONTROL_PORT, deadline, alive)
-        try:
-            answer = exchange(self._link, {"hello": {"version": VERSION, "secret": secret}}, deadline)["hello"]
-        except BaseException:
-            self._link.close()
-            raise
-        self.claimed = bool(answer.get("claimed"))
-        self.kernel = str(answer.get("kernel", ""))
+        self._greets_until = deadline
+        hello = _packed({"hello": {"version": VERSION, "secret": secret}})
+        self._link = carrier.connect(CONTROL_PORT, hello, deadline, alive)
+
+    def greet(self) -> bool:
+        """Waits until the guest has said hello, which it does once. Says whether ours was its first.
+
+        :raise AgentLostError: no answer before the deadline of the connection
+        :raise AgentError: denied, or another version
+        """
+        deadline, self._greets_until = self._greets_until, 0.0
+        with _as_lost():
+            self._link.settimeout(max(0.001, deadline - time.monotonic()))
+            self.carrier.confirm(self._link)
+            return bool(_receive(self._link, deadline)["hello"].get("claimed"))
 
     def __enter__(self) -> "Agent":
         return self
@@ -81,13 +89,17 @@ class Agent:
         """Whether the answer to what was posted, or the end of the connection, comes within ``timeout_s``."""
         import select
 
+        if self._greets_until:
+            self.greet()
         return bool(select.select([self._link], [], [], timeout_s)[0])
 
     def take(self, timeout_s: float = CALL_TIMEOUT_S) -> "Json":
         """The other half: the answer.
 
-        :raise AgentError, AgentLostError: see ``call``
+        :raise AgentError, AgentLostError: see ``call`` and ``greet``
         """
+        if self._greets_until:
+            self.greet()
         with _as_lost():
             answer = _receive(self._link, time.monotonic() + timeout_s)
         result = answer.get("result")
@@ -95,18 +107,32 @@ class Agent:
             raise AgentLostError("the guest's agent broke the protocol")
         return result
 
-    def stream(self, container: str, process: str, name: str) -> socket.socket:
-        """Opens one standard stream of a process; the connection then carries its bytes."""
+    def streams(self, container: str, process: str, names: "Sequence[str]") -> list[socket.socket]:
+        """Opens standard streams of a process; each connection then carries the bytes of one.
+
+        :raise AgentError, AgentLostError: one cannot be opened; none is then
+        """
         deadline = time.monotonic() + CALL_TIMEOUT_S
-        link = self.carrier.connect(STREAM_PORT, deadline)
+        links: list[socket.socket] = []
         try:
-            first = {"secret": self.secret, "container": container, "process": process, "name": name}
-            exchange(link, {"stream": first}, deadline)
-            link.settimeout(None)
+            for name in names:
+                links.append(self._open({"stream": {"secret": self.secret, "container": container, "process": process, "name": name}}, deadline))  # noqa: PERF401 - closed below when one fails
+            for link in links:
+                self._opened(link, deadline)
+                link.settimeout(None)
         except BaseException:
-            link.close()
+            for link in links:
+                link.close()
             raise
-        return link
+        return links
+
+    def _open(self, first: "Json", deadline: float) -> socket.socket:
+        return self.carrier.connect(STREAM_PORT, _packed(first), deadline)
+
+    def _opened(self, link: socket.socket, deadline: float) -> None:
+        self.carrier.confirm(link)
+        with _as_lost():
+            _receive(link, deadline)
 
     def relay(self, listeners: "list[Json]") -> "tuple[socket.socket, list[str]]":
         """Lets the guest listen for connections from inside; the connection then carries the multiplexer, which the guest opens channels on. Also
@@ -115,10 +141,10 @@ class Agent:
         :raise AgentError: the guest cannot listen there
         """
         deadline = time.monotonic() + CALL_TIMEOUT_S
-        link = self.carrier.connect(STREAM_PORT, deadline)
+        link = self._open({"relay": {"secret": self.secret}}, deadline)
         try:
-            exchange(link, {"relay": {"secret": self.secret}}, deadline)
-            paths = exchange(link, {"listeners": listeners}, deadline)["listening"]["paths"]
+            self._opened(link, deadline)
+            paths = _exchange(link, {"listeners": listeners}, deadline)["listening"]["paths"]
         except BaseException:
             link.close()
             raise
@@ -131,22 +157,22 @@ class Agent:
         :raise AgentError: the guest cannot; ``unsupported``: the share's server does not know how
         """
         deadline = time.monotonic() + CALL_TIMEOUT_S
-        link = self.carrier.connect(STREAM_PORT, deadline)
+        link = self._open({"touch": {"secret": self.secret}}, deadline)
         try:
-            exchange(link, {"touch": {"secret": self.secret}}, deadline)
-            exchange(link, {"share": share, "trees": trees, "hold": hold}, deadline)
+            self._opened(link, deadline)
+            _exchange(link, {"share": share, "trees": trees, "hold": hold}, deadline)
         except BaseException:
             link.close()
             raise
         return link
 
     def detach(self) -> socket.socket:
-        """Hands the connection itself over, to give it to a stand-in."""
+        """Hands the connection itself over, to give it to a stand-in. Something was answered on it."""
         self._link.settimeout(None)
         return self._link
 
 
-def exchange(link: socket.socket, frame: "Json", deadline: float) -> "Json":
+def _exchange(link: socket.socket, frame: "Json", deadline: float) -> "Json":
     """Sends a frame and reads the next one; an error in it is raised."""
     with _as_lost():
         _send(link, frame, deadline)
@@ -165,12 +191,17 @@ def _as_lost() -> Iterator[None]:
         raise AgentLostError("the guest's agent broke the protocol") from error
 
 
-def _send(link: socket.socket, frame: "Json", deadline: float) -> None:
+def _packed(frame: "Json") -> bytes:
     text = json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
     if len(text) > FRAME_MAX:
         raise AgentError("invalid", f"the configuration is too large for the guest's agent: {len(text)} bytes")
+    return len(text).to_bytes(_HEADER, "big") + text
+
+
+def _send(link: socket.socket, frame: "Json", deadline: float) -> None:
+    data = _packed(frame)
     link.settimeout(max(0.001, deadline - time.monotonic()))
-    link.sendall(len(text).to_bytes(_HEADER, "big") + text)
+    link.sendall(data)
 
 
 def _receive(link: socket.socket, deadline: float) -> "Json":

@@ -2,18 +2,21 @@
 
 import json
 import os
-from typing import Any
 
 from runv.cli.parse import Parsed
 from runv.errors import ConfigError, NotFoundError, UsageError, reason
 from runv.sandbox.process import Options
-from runv.spec.config import Process, parse_process
+from runv.spec.process import Process, parse_process
 from runv.state import Container
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from typing import Any
 
 _CAPABILITY_SETS = ("bounding", "effective", "permitted")
 
 
-def process_of(container: Container, parsed: Parsed) -> tuple[Process, dict[str, Any]]:
+def process_of(container: Container, parsed: Parsed) -> "tuple[Process, dict[str, Any]]":
     """The process, checked, and as the guest is to get it.
 
     :raise ConfigError: the file is missing or wrong
@@ -38,7 +41,7 @@ def read_file(path: str) -> bytes:
         raise ConfigError(f"cannot read {path}: {reason(error)}") from error
 
 
-def _own_process(container: Container) -> dict[str, Any]:
+def _own_process(container: Container) -> "dict[str, Any]":
     try:
         config = json.loads(read_file(container.path("config.json")))
     except ConfigError:
@@ -46,7 +49,7 @@ def _own_process(container: Container) -> dict[str, Any]:
     return dict(config["process"])
 
 
-def _from_flags(raw: dict[str, Any], parsed: Parsed) -> dict[str, Any]:
+def _from_flags(raw: "dict[str, Any]", parsed: Parsed) -> "dict[str, Any]":
     raw["args"] = parsed.arguments[1:]
     raw["terminal"] = parsed.on("tty")
     raw.pop("consoleSize", None)
@@ -76,7 +79,7 @@ def _id(text: str) -> int:
     return int(text)
 
 
-def _with_capabilities(held: dict[str, Any], added: list[str]) -> dict[str, Any]:
+def _with_capabilities(held: "dict[str, Any]", added: list[str]) -> "dict[str, Any]":
     result = dict(held)
     for name in _CAPABILITY_SETS:
         result[name] = list(dict.fromkeys([*(held.get(name) or []), *added]))

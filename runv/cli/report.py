@@ -82,7 +82,7 @@ def _chosen(what: str, found: choice.Choice) -> Finding:
 
 def _file(settings: Settings, name: str) -> Finding:
     try:
-        return Finding(name, choice.artefact(settings, name), True, f"from {settings.sources[name]}")
+        return Finding(name, settings.artefact(name), True, f"from {settings.sources[name]}")
     except RunvError as error:
         return Finding(name, settings.text(name), False, f"{error} ({error.hint})")
 

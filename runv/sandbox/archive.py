@@ -10,7 +10,7 @@ from runv.sandbox.execute import execute
 from runv.sandbox.process import Options
 from runv.settings import Settings
 from runv.spec.capabilities import CAPABILITIES
-from runv.spec.config import parse_process
+from runv.spec.process import parse_process
 from runv.state import Container
 
 _SETS = ("bounding", "effective", "permitted")

@@ -74,12 +74,12 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
     qemu_program = choice.qemu_program(settings)
     return Wanted(
         qemu=qemu_program,
-        kernel=choice.artefact(settings, "kernel"),
-        initrd=choice.artefact(settings, "initrd"),
-        bridge=choice.artefact(settings, "bridge"),
-        relay=choice.artefact(settings, "relay"),
-        watch=choice.artefact(settings, "watch") if settings.text("share_notify") == "on" else "",
-        standin=choice.artefact(settings, "standin"),
+        kernel=settings.artefact("kernel"),
+        initrd=settings.artefact("initrd"),
+        bridge=settings.artefact("bridge"),
+        relay=settings.artefact("relay"),
+        watch=settings.artefact("watch") if settings.text("share_notify") == "on" else "",
+        standin=settings.artefact("standin"),
         kernel_parameters=settings.text("kernel_parameters"),
         accelerator=choice.accelerator(settings).value,
         transport=choice.transport(settings).value,
@@ -192,7 +192,9 @@ def _come_up(machine: Launched, deadline: float, log: Log) -> Agent:
 
     if origin.records:
         # Before anybody claims the agent: clones are claimed by their own hosts.
-        carrier_of(sandbox, record).connect(CONTROL_PORT, deadline, sandbox.alive).close()
+        carrier = carrier_of(sandbox, record)
+        with carrier.connect(CONTROL_PORT, b"", deadline, sandbox.alive) as link:
+            carrier.confirm(link)
         origin.save(sandbox.path("qmp.sock"), log)
     agent = _first_connection(sandbox, record, deadline)
     try:
@@ -357,13 +359,15 @@ def _start_bridge(sandbox: SandboxFolder, program: str, groups: list[str], link:
 
 
 def _first_connection(sandbox: SandboxFolder, record: SandboxRecord, deadline: float) -> Agent:
+    agent = Agent(carrier_of(sandbox, record), record.secret, deadline, sandbox.alive)
     try:
-        agent = Agent(carrier_of(sandbox, record), record.secret, deadline, sandbox.alive)
-    except AgentError as error:
-        raise BootError(f"the guest's agent was claimed by somebody else: {error}") from error
-    if not agent.claimed:
+        if not agent.greet():
+            raise BootError("the guest's agent was claimed by somebody else")
+    except BaseException as error:
         agent.close()
-        raise BootError("the guest's agent was claimed by somebody else")
+        if isinstance(error, AgentError):
+            raise BootError(f"the guest's agent was claimed by somebody else: {error}") from error
+        raise
     return agent
 
 

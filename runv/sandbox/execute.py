@@ -1,11 +1,12 @@
 """One more process in a container that exists: ``exec``."""
 
+import contextlib
 import os
 import time
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
-from runv.agent.client import CALL_TIMEOUT_S
-from runv.errors import AgentError, StateError
+from runv.agent.client import CALL_TIMEOUT_S, Agent
+from runv.errors import AgentError, RunvError, StateError
 from runv.files import write_atomic
 from runv.processes import Identity
 from runv.sandbox import standin
@@ -13,25 +14,31 @@ from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.settings import Settings
-from runv.spec.config import Process
+from runv.spec.process import Process
 from runv.state import CREATING, PAUSED, STOPPED, Container
-from runv.vm import choice
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from typing import Any
 
 # A process for a paused container is made when somebody resumes it.
 _PAUSED_TIMEOUT_S = 24 * 3600.0
 
 
-class Executed(NamedTuple):
+class Executed:
     """A running process: its stand-in, and the file that holds its pid, to be removed when it has ended."""
 
-    identity: Identity
-    pid_file: str
+    __slots__ = ("identity", "pid_file")
+
+    def __init__(self, identity: Identity, pid_file: str) -> None:
+        self.identity = identity
+        self.pid_file = pid_file
 
 
 def execute(
     container: Container,
     process: Process,
-    raw: dict[str, Any],
+    raw: "dict[str, Any]",
     options: Options,
     settings: Settings,
     *,
@@ -54,26 +61,61 @@ def execute(
     os.makedirs(container.path("exec"), 0o700, exist_ok=True)
     _forget_ended(container)
     pid_file = container.path("exec", f"{name}.pid")
-    standing = standin.start(
-        choice.artefact(settings, "standin"),
-        f"{container.id} {name}",
-        pid_file=pid_file,
-        groups=record.groups,
-        network=f"/proc/{init.pid}/ns/net",
-        foreground_terminal=options.foreground and process.terminal,
-    )
-    try:
-        timeout_s = _PAUSED_TIMEOUT_S if status == PAUSED else CALL_TIMEOUT_S
-        _start_in_guest(container, record.sandbox, name, process, raw, options, standing, timeout_s)
-        if options.pid_file:
-            write_atomic(options.pid_file, str(standing.identity.pid), 0o644)
-    except BaseException:
-        standing.config.close()  # a stand-in without orders ends by itself; one with orders kills its process
-        os.kill(standing.identity.pid, 9)
-        os.waitpid(standing.identity.pid, 0)
-        os.unlink(pid_file)
-        raise
+    folder = SandboxFolder(container.root, record.sandbox)
+    request = {"container": container.id, "process": name}
+    timeout_s = _PAUSED_TIMEOUT_S if status == PAUSED else CALL_TIMEOUT_S
+    with connect(folder) as starter, connect(folder) as agent:
+        agent.post("exec", {**request, "spec": guest_process(raw)}, timeout_s)
+        # The guest makes the process meanwhile.
+        with _given_up_on_failure(agent, request):
+            standing = standin.start(
+                settings.artefact("standin"),
+                f"{container.id} {name}",
+                pid_file=pid_file,
+                groups=record.groups,
+                network=f"/proc/{init.pid}/ns/net",
+                foreground_terminal=options.foreground and process.terminal,
+            )
+        try:
+            _take_process(agent, timeout_s)
+            _attach(standing, agent, request, process, options)
+            starter.call("start", request)
+            if options.pid_file:
+                write_atomic(options.pid_file, str(standing.identity.pid), 0o644)
+        except BaseException:
+            standing.config.close()  # a stand-in without orders ends by itself; one with orders kills its process
+            os.kill(standing.identity.pid, 9)
+            os.waitpid(standing.identity.pid, 0)
+            os.unlink(pid_file)
+            raise
     return Executed(standing.identity, pid_file)
+
+
+@contextlib.contextmanager
+def _given_up_on_failure(agent: Agent, request: "dict[str, Any]") -> Iterator[None]:
+    """A process that has an owner ends, and is forgotten, with the owner's connection."""
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(RunvError):
+            agent.post("wait", {**request, "owner": True})
+        raise
+
+
+def _take_process(agent: Agent, timeout_s: float) -> None:
+    try:
+        agent.take(timeout_s)
+    except AgentError as error:
+        raise (StateError("cannot exec in a stopped container") if error.kind == "state" else error) from error
+
+
+def _attach(standing: standin.Standin, agent: Agent, request: "dict[str, Any]", process: Process, options: Options) -> None:
+    terminal = open_terminal(process, options)
+    try:
+        standin.attach(standing, agent, request["container"], request["process"], terminal)
+    finally:
+        if terminal.fd >= 0:
+            os.close(terminal.fd)
 
 
 def _forget_ended(container: Container) -> None:
@@ -83,28 +125,3 @@ def _forget_ended(container: Container) -> None:
         identity = read_identity(container.path("exec", name))
         if identity is not None and not identity.alive():
             os.unlink(container.path("exec", name))
-
-
-def _start_in_guest(
-    container: Container,
-    sandbox: str,
-    name: str,
-    process: Process,
-    raw: dict[str, Any],
-    options: Options,
-    standing: standin.Standin,
-    timeout_s: float,
-) -> None:
-    folder = SandboxFolder(container.root, sandbox)
-    with connect(folder) as starter, connect(folder) as agent:
-        try:
-            agent.call("exec", {"container": container.id, "process": name, "spec": guest_process(raw)}, timeout_s)
-        except AgentError as error:
-            raise (StateError("cannot exec in a stopped container") if error.kind == "state" else error) from error
-        terminal = open_terminal(process, options)
-        try:
-            standin.attach(standing, agent, container.id, name, terminal)
-        finally:
-            if terminal.fd >= 0:
-                os.close(terminal.fd)
-        starter.call("start", {"container": container.id, "process": name})

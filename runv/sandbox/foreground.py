@@ -3,8 +3,6 @@
 import contextlib
 import os
 import signal
-import termios
-import tty
 from collections.abc import Iterator
 
 from runv.processes import Identity
@@ -29,6 +27,9 @@ def raw_terminal(wanted: bool) -> Iterator[None]:
     if not wanted:
         yield
         return
+    import termios
+    import tty
+
     before = termios.tcgetattr(0)
     tty.setraw(0)
     try:

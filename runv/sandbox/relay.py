@@ -16,7 +16,6 @@ from runv.processes import spawn
 from runv.sandbox.layout import SandboxFolder
 from runv.settings import Settings
 from runv.storage.plan import Carried
-from runv.vm import choice
 
 
 class Place(NamedTuple):
@@ -58,7 +57,7 @@ def carry_late_resolver(agent: Agent, sandbox: SandboxFolder, groups: list[str],
     with locked_folder(sandbox.folder):
         running, qemu = sandbox.process("relay.pid"), sandbox.process("qemu.pid")
         if qemu is not None and (running is None or not running.alive()):
-            program = choice.artefact(settings, "relay")
+            program = settings.artefact("relay")
             carry_resolver(agent, Place(program, groups, qemu.pid, sandbox.path("relay.pid"), sandbox.name))
 
 

@@ -3,10 +3,8 @@
 import json
 import os
 import socket
-import tty
-from typing import NamedTuple
 
-from runv import cgroups, linux
+from runv import cgroups
 from runv.agent.client import Agent
 from runv.errors import HostError, RunvError
 from runv.files import connect_unix
@@ -16,18 +14,24 @@ _CONFIG_TIMEOUT_S = 30.0
 _PTY_NAME = b"/dev/ptmx"
 
 
-class Terminal(NamedTuple):
+class Terminal:
     """How the process's terminal reaches the user. ``kind``: ``none``, ``pty`` (``fd`` is our end, the slave) or ``foreground``."""
 
-    kind: str
-    fd: int = -1
+    __slots__ = ("fd", "kind")
+
+    def __init__(self, kind: str, fd: int = -1) -> None:
+        self.kind = kind
+        self.fd = fd
 
 
-class Standin(NamedTuple):
+class Standin:
     """A stand-in that waits for its process: who it is and the socket it is configured over."""
 
-    identity: Identity
-    config: socket.socket
+    __slots__ = ("config", "identity")
+
+    def __init__(self, identity: Identity, config: socket.socket) -> None:
+        self.identity = identity
+        self.config = config
 
 
 def start(
@@ -40,41 +44,60 @@ def start(
     foreground_terminal: bool,
     own_mounts: bool = False,
 ) -> Standin:
-    """Starts a stand-in with our own stdio.
+    """Starts a stand-in with our own stdio. With mounts of its own it is in all its namespaces when this returns, else when ``attach`` does.
 
     :param own_mounts: whether it gets a mount namespace of its own (``runv.sandbox.view``), a copy of ours that follows it
     :param network: path of the network namespace it joins; empty for a new one
     :raise HostError: it could not be started
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-
-    def prepare() -> None:
-        cgroups.enter(groups)
-        if network:
-            linux.join(network, linux.CLONE_NEWNET)
-        else:
-            linux.unshare(linux.CLONE_NEWNET)
-        if own_mounts:
-            linux.unshare(linux.CLONE_NEWNS)
-            linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
-
+    argv = [program, "--config-fd", str(theirs.fileno()), "--label", label]
+    keep = [theirs.fileno()]
     try:
+        if network and not own_mounts:
+            # The program joins it: what does so from here takes longer to import than all else that `exec` does.
+            keep.append(_open_network(network))
+            argv += ["--network-fd", str(keep[1])]
         identity = spawn(
-            [program, "--config-fd", str(theirs.fileno()), "--label", label],
+            argv,
             env={},
             stdio=(0, 1, 2),
-            keep=[theirs.fileno()],
+            keep=keep,
             pid_file=pid_file,
             # With the user's own terminal it must get the terminal's signals, so it stays in our session.
             session=not foreground_terminal,
-            prepare=prepare,
+            prepare=lambda: _prepare(groups, network, own_mounts=own_mounts),
         )
     except BaseException:
         ours.close()
         raise
     finally:
         theirs.close()
+        for fd in keep[1:]:
+            os.close(fd)
     return Standin(identity, ours)
+
+
+def _open_network(path: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HostError(f"open network namespace {path}", error) from error
+
+
+def _prepare(groups: list[str], network: str, *, own_mounts: bool) -> None:
+    cgroups.enter(groups)
+    if network and not own_mounts:
+        return
+    from runv import linux
+
+    if network:
+        linux.join(network, linux.CLONE_NEWNET)
+    else:
+        linux.unshare(linux.CLONE_NEWNET)
+    if own_mounts:
+        linux.unshare(linux.CLONE_NEWNS)
+        linux.mount("none", "/", None, linux.MS_REC | linux.MS_SLAVE)
 
 
 def attach(
@@ -88,8 +111,7 @@ def attach(
     names = ("stdin", "stdout", "stderr") if terminal.kind == "none" else ("tty",)
     streams: list[socket.socket] = []
     try:
-        for name in names:
-            streams.append(agent.stream(container, process, name))  # noqa: PERF401 - closed below when one fails
+        streams = agent.streams(container, process, names)
         config = {"container": container, "process": process, "terminal": terminal.kind}
         if memory_group:
             config["memory"] = memory_group
@@ -119,6 +141,8 @@ def open_console(console_socket: str, size: tuple[int, int] | None) -> Terminal:
 
     :raise HostError: nobody listens there
     """
+    import tty
+
     master, slave = os.openpty()
     try:
         tty.setraw(slave)

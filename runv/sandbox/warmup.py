@@ -112,7 +112,7 @@ def _run(agent: Agent, name: str, *, terminal: bool) -> None:
 
 def _finish(agent: Agent, name: str, streams: tuple[str, ...]) -> None:
     with contextlib.ExitStack() as held:
-        links = [held.enter_context(agent.stream(_NAME, name, stream)) for stream in streams]
+        links = [held.enter_context(link) for link in agent.streams(_NAME, name, streams)]
         agent.call("start", {"container": _NAME, "process": name})
         if streams[0] == "stdin":
             with contextlib.suppress(OSError):  # it may have ended

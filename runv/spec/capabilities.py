@@ -1,9 +1,8 @@
 """The capabilities that the guest's kernel knows, in the kernel's order (capabilities(7))."""
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
-    from runv.spec.config import Process
+    from runv.spec.process import Process
 
 CAPABILITIES = tuple(
     f"CAP_{name}"
@@ -15,12 +14,8 @@ CAPABILITIES = tuple(
     ).split()
 )
 
-_SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
-
 
 def unknown_capabilities(process: "Process") -> list[str]:
     """Names in any of the process's sets that are none."""
-    if process.capabilities is None:
-        return []
-    named = {name for kind in _SETS for name in getattr(process.capabilities, kind) or []}
+    named = {name for names in (process.capabilities or {}).values() for name in names}
     return sorted(named.difference(CAPABILITIES))

@@ -11,6 +11,7 @@ from msgspec import field
 
 from runv.errors import ConfigError
 from runv.spec import limits, rules
+from runv.spec.process import Process
 
 Raw = dict[str, Any]
 _T = TypeVar("_T")
@@ -18,50 +19,6 @@ _T = TypeVar("_T")
 
 class _Record(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     """A JSON object whose unknown members are ignored, as the specification demands."""
-
-
-class User(_Record):
-    uid: int = 0
-    gid: int = 0
-    umask: int | None = None
-    additional_gids: list[int] = []
-
-
-class Rlimit(_Record):
-    type: str
-    soft: int
-    hard: int
-
-
-class ConsoleSize(_Record):
-    height: int = 0
-    width: int = 0
-
-
-class Capabilities(_Record):
-    bounding: list[str] | None = None
-    effective: list[str] | None = None
-    inheritable: list[str] | None = None
-    permitted: list[str] | None = None
-    ambient: list[str] | None = None
-
-
-class Process(_Record):
-    """``process`` of config.json, and the whole of ``exec --process`` (spec: config.md, "Process")."""
-
-    cwd: str
-    args: list[str] = []
-    env: list[str] | None = None
-    terminal: bool = False
-    console_size: ConsoleSize | None = None
-    user: User = User()
-    rlimits: list[Rlimit] | None = None
-    capabilities: Capabilities | None = None
-    no_new_privileges: bool = False
-    apparmor_profile: str = ""
-    selinux_label: str = ""
-    oom_score_adj: int | None = None
-    command_line: str = ""
 
 
 class Root(_Record):
@@ -265,14 +222,6 @@ def parse_config(data: bytes, name: str) -> Document:
     return Document(config, raw)
 
 
-def parse_process(data: bytes, name: str) -> tuple[Process, Raw]:
-    """Reads and checks the process of ``exec --process``; see ``parse_config``."""
-    raw, process = _decode(data, Process, name)
-    limits.check_limits(raw, name, "$")
-    rules.check_process(process, name, "$")
-    return process, raw
-
-
 def parse_resources(data: bytes, name: str) -> tuple[Resources, Raw]:
     """Reads and checks linux.resources, as ``update --resources`` gets them; see ``parse_config``."""
     raw, resources = _decode(data, Resources, name)
@@ -281,13 +230,12 @@ def parse_resources(data: bytes, name: str) -> tuple[Resources, Raw]:
 
 
 def _decode(data: bytes, kind: type[_T], name: str) -> tuple[Raw, _T]:
-    if len(data) > limits.BYTES_MAX:
-        raise ConfigError(f"{name} has {len(data)} bytes; a guest takes at most {limits.BYTES_MAX}")
+    limits.check_size(data, name)
     try:
         raw = msgspec.json.decode(data)
         if not isinstance(raw, dict):
             raise ConfigError(f"{name}: expected a JSON object at $")
-        return raw, msgspec.convert(raw, kind, strict=True)
+        return raw, msgspec.convert(raw, kind, strict=True, dec_hook=lambda _, value: Process(value, f"{name}: $.process"))
     except msgspec.ValidationError as error:
         raise ConfigError(f"{name}: {_sentence(error)}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

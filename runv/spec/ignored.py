@@ -3,16 +3,19 @@
 Each sentence names the member. What is refused is in ``runv.spec.rules``; docs/oci.md has both.
 """
 
-from typing import TYPE_CHECKING, Any
-
 from runv.spec.capabilities import unknown_capabilities
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
-    from runv.spec.config import Config, Process
+    from typing import Any
 
-Raw = dict[str, Any]
+    from runv.spec.config import Config
+    from runv.spec.process import Process
 
-def in_config(config: "Config", raw: Raw) -> list[str]:
+    Raw = dict[str, Any]
+
+
+def in_config(config: "Config", raw: "Raw") -> list[str]:
     """Sentences about a whole config.json; ``raw`` is the same as it was read."""
     found = in_process(config.process, "process") if config.process else []
     if config.linux.mount_label:
@@ -34,7 +37,7 @@ def in_process(process: "Process", path: str) -> list[str]:
     return found
 
 
-def in_resources(resources: Raw) -> list[str]:
+def in_resources(resources: "Raw") -> list[str]:
     """Sentences about linux.resources as they were read."""
     memory, network = (resources.get(name) or {} for name in ("memory", "network"))
     # What cgroup v2 has no file for

@@ -4,7 +4,8 @@ import msgspec
 
 from runv.errors import ConfigError
 from runv.spec.annotations import INFRA, LAYERS
-from runv.spec.config import Document, Mount, Process, Raw
+from runv.spec.config import Document, Mount, Raw
+from runv.spec.process import Process
 
 # Of the program it needs neither a file nor any power.
 _PROCESS: Raw = {"args": ["pause"], "cwd": "/", "noNewPrivileges": True, "capabilities": {}}
@@ -26,5 +27,5 @@ def settle_infra(document: Document) -> Document:
     # With layers it has a root that somebody wants to look at: the devices that every container has are not to be in it.
     mounts = [_DEV] if LAYERS in (document.config.annotations or {}) else []
     linux = {key: value for key, value in (document.raw.get("linux") or {}).items() if key not in ("seccomp", "maskedPaths", "readonlyPaths")}
-    config = msgspec.structs.replace(document.config, process=msgspec.convert(process, Process), mounts=msgspec.convert(mounts, list[Mount]))
+    config = msgspec.structs.replace(document.config, process=Process(process, "config.json: $.process"), mounts=msgspec.convert(mounts, list[Mount]))
     return Document(config, document.raw | {"process": process, "mounts": mounts, "linux": linux})

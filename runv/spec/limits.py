@@ -1,8 +1,10 @@
 """What a document may have to be carried into a guest: the agent's parser has limits (docs/agent-protocol.md, "Frames"), and closes the connection above them."""
 
-from typing import Any
-
 from runv.errors import ConfigError
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from typing import Any
 
 # A little less than the agent's: the request around the document has values and levels too.
 VALUES_MAX = 65000
@@ -12,7 +14,13 @@ BYTES_MAX = 4_000_000
 _INTEGERS = (range(-(2**63), 2**63), range(10**19, 2**64))
 
 
-def check_limits(document: Any, name: str, path: str) -> None:
+def check_size(data: bytes, name: str) -> None:
+    """:raise ConfigError: the text is too long for a guest"""
+    if len(data) > BYTES_MAX:
+        raise ConfigError(f"{name} has {len(data)} bytes; a guest takes at most {BYTES_MAX}")
+
+
+def check_limits(document: "Any", name: str, path: str) -> None:
     """Checks a decoded JSON value, which ``name`` and ``path`` call.
 
     :raise ConfigError: it is too large or too deep, or has an integer or a text that the guest cannot take
@@ -29,12 +37,12 @@ def check_limits(document: Any, name: str, path: str) -> None:
     raise ConfigError(f"{name}: {level[0][0]} is nested deeper than {DEPTH_MAX} levels")
 
 
-def _weight(value: Any) -> int:
+def _weight(value: "Any") -> int:
     """As the agent counts, without parsing: brackets that open, and commas."""
     return max(len(value), 1) if isinstance(value, (dict, list)) else 0
 
 
-def _members(value: Any, name: str, path: str) -> list[tuple[str, Any]]:
+def _members(value: "Any", name: str, path: str) -> "list[tuple[str, Any]]":
     if isinstance(value, dict):
         for key in value:
             _check_text(key, name, path)
@@ -51,3 +59,5 @@ def _members(value: Any, name: str, path: str) -> list[tuple[str, Any]]:
 def _check_text(text: str, name: str, path: str) -> None:
     if "\0" in text:
         raise ConfigError(f"{name}: {path}: {text!r} contains a zero byte")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{name}: {path}: {text!r} contains half a character")

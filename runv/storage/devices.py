@@ -103,7 +103,7 @@ def is_privileged(config: "Config", rules: list[dict[str, Any]]) -> bool:
         and set(rule.get("access") or "rwm") >= set("rwm")
         for rule in rules
     )
-    return allowed and set((capabilities and capabilities.bounding) or []) >= _PRIVILEGED_CAPABILITIES
+    return allowed and set((capabilities or {}).get("bounding", [])) >= _PRIVILEGED_CAPABILITIES
 
 
 def marked_rule(rule: dict[str, Any], serials: set[str], names: dict[Numbers, str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ import re
 import shutil
 from typing import NamedTuple
 
-from runv.errors import ConfigError, RunvError, VmError, reason
+from runv.errors import ConfigError, VmError, reason
 from runv.files import read_text
 from runv.settings import OWN, OWN_QEMU, Settings
 
@@ -99,22 +99,4 @@ def qemu_shim(settings: Settings) -> str:
 
     :raise RunvError: it is not there
     """
-    return artefact(settings, "qemu_shim") if settings.text("qemu_shim") else ""
-
-
-def artefact(settings: Settings, name: str) -> str:
-    """The path of a file that belongs to runv (kernel, initrd, standin, bridge, relay, watch), readable.
-
-    :raise RunvError: it is not
-    """
-    path = settings.text(name)
-    if not os.path.isabs(path):
-        raise ConfigError(f"{settings.sources[name]}: {name} must be an absolute path, not {path!r}")
-    try:
-        os.close(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
-    except OSError as error:
-        raise RunvError(
-            f"cannot open {name} {path}: {reason(error)}",
-            hint=f"`make install` puts it in place; {settings.sources[name]} says where it is",
-        ) from error
-    return path
+    return settings.artefact("qemu_shim") if settings.text("qemu_shim") else ""

@@ -118,14 +118,15 @@ def creator_pair() -> tuple[socket.socket, socket.socket]:
 
 
 def spawn(
-    programs: Path, theirs: socket.socket, stdin: Stdio, stdout: Stdio, stderr: Stdio, user: int | None = None
+    programs: Path, theirs: socket.socket, stdin: Stdio, stdout: Stdio, stderr: Stdio, user: int | None = None, network: int = -1
 ) -> "subprocess.Popen[bytes]":
     # By descriptor, since another user may not be able to look the path up.
     program = os.open(programs / "runv-standin", os.O_PATH)
+    joined = ["--network-fd", str(network)] if network >= 0 else []
     try:
         return subprocess.Popen(
-            [f"/proc/self/fd/{program}", "--config-fd", str(theirs.fileno()), "--label", "test"],
-            pass_fds=[theirs.fileno(), program],
+            [f"/proc/self/fd/{program}", "--config-fd", str(theirs.fileno()), "--label", "test", *joined],
+            pass_fds=[theirs.fileno(), program, *([network] if joined else [])],
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,

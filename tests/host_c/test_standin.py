@@ -139,6 +139,28 @@ def test_wrong_configuration(programs: Path, message: bytes, complaint: bytes) -
         assert process.wait(5) == 125
 
 
+@pytest.mark.parametrize(("namespace", "answer"), [("net", b'{"ok":true}'), ("uts", b'{"error":"network namespace: Invalid argument"}')])
+def test_a_network_namespace_to_join(programs: Path, namespace: str, answer: bytes) -> None:
+    ours, theirs = creator_pair()
+    other = subprocess.Popen(["unshare", "--net", "--uts", "sleep", "100"])
+    wait_until(lambda: os.readlink(f"/proc/{other.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
+    network = os.open(f"/proc/{other.pid}/ns/{namespace}", os.O_RDONLY)
+    try:
+        with ours, FakeAgent(STREAMS) as agent:
+            with theirs:
+                process = spawn(programs, theirs, subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL, network=network)
+            configure(ours, agent, "none", [])
+            assert ours.recv(4096) == answer
+            if namespace == "net":
+                assert os.readlink(f"/proc/{process.pid}/ns/net") == os.readlink(f"/proc/{other.pid}/ns/net")
+                agent.end(agent.expect("wait", owner=True), exit=3)
+            assert process.wait(5) == (3 if namespace == "net" else 125)
+    finally:
+        os.close(network)
+        other.kill()
+        other.wait()
+
+
 def test_descriptors_that_are_no_terminal(programs: Path) -> None:
     ours, theirs = creator_pair()
     with ours, FakeAgent(["tty"]) as agent, open("/dev/null") as null:

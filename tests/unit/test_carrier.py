@@ -33,6 +33,9 @@ class Guest:
         if self.patience[-1] < self.answers_in_s:
             raise TimeoutError("timed out")
 
+    def sendall(self, _: bytes) -> None:
+        assert self.open == 1
+
     def close(self) -> None:
         self.open -= 1
 
@@ -40,7 +43,7 @@ class Guest:
 def test_a_slow_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest(answers_in_s=0.2)
     monkeypatch.setattr(socket, "socket", guest)
-    Carrier("vsock", cid=3).connect(CONTROL_PORT, time.monotonic() + 60)
+    Carrier("vsock", cid=3).connect(CONTROL_PORT, b"", time.monotonic() + 60)
     assert guest.patience == sorted(guest.patience)
     assert guest.patience[0] < 0.2 <= guest.patience[-1]
     assert guest.open == 1
@@ -55,7 +58,7 @@ def test_a_machine_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     guest = Guest(answers_in_s=60)
     monkeypatch.setattr(socket, "socket", guest)
     with pytest.raises(AgentLostError, match="cannot connect to the guest's agent: "):
-        Carrier("vsock", cid=3).connect(CONTROL_PORT, time.monotonic() + 60, alive=lambda: False)
+        Carrier("vsock", cid=3).connect(CONTROL_PORT, b"", time.monotonic() + 60, alive=lambda: False)
     assert (len(guest.patience), guest.open) == (1, 0)
 
 
@@ -67,5 +70,5 @@ def test_the_deadline_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "socket", guest)
     monkeypatch.setattr(guest, "connect", refused)
     with pytest.raises(AgentLostError, match="connection reset by peer"):
-        Carrier("vsock", cid=3).connect(CONTROL_PORT, time.monotonic() + 0.1)
+        Carrier("vsock", cid=3).connect(CONTROL_PORT, b"", time.monotonic() + 0.1)
     assert len(guest.patience) > 1 and guest.open == 0

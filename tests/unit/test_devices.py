@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from runv.errors import ConfigError
-from runv.spec.config import Capabilities, Config, Process, parse_config
+from runv.spec.config import Config, parse_config
+from runv.spec.process import Process
 from runv.storage import devices
 from runv.storage.devices import DevicePlan, is_privileged, marked_rule, place_devices, plan_devices
 from runv.storage.images import Wish, device_serial
@@ -22,7 +23,7 @@ FUSE = {"path": "/dev/fuse", "type": "c", "major": 10, "minor": 229}
 
 
 def privileged_config(*capabilities: str) -> Config:
-    return Config(oci_version="1.0.0", process=Process(cwd="/", capabilities=Capabilities(bounding=list(capabilities))))
+    return Config(oci_version="1.0.0", process=Process({"cwd": "/", "capabilities": {"bounding": list(capabilities)}}, "$"))
 
 
 @pytest.mark.parametrize(

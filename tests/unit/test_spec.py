@@ -8,9 +8,10 @@ import pytest
 
 from runv.errors import ConfigError
 from runv.spec.annotations import sandbox_of
-from runv.spec.config import parse_config, parse_process
+from runv.spec.config import parse_config
 from runv.spec.default import default_config
 from runv.spec.linux_rules import NAMESPACES
+from runv.spec.process import parse_process
 
 
 def changed(path: str, value: Any) -> dict[str, Any]:
@@ -241,6 +242,31 @@ def test_a_process_of_its_own() -> None:
     assert raw["x"] == 1
     with pytest.raises(ConfigError, match=r"^process\.json: \$\.cwd must be"):
         parse_process(b'{"cwd": "x", "args": ["ls"]}', "process.json")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"[]", "process.json: expected a JSON object at $"),
+        (b'{"cwd": "/", "args": ["ls"]', "process.json is not JSON: "),
+        (b'{"cwd": "/", "args": ["ls"], "x": NaN}', "process.json is not JSON: NaN is no number"),
+        (b'{"cwd": "/", "args": ["\xff"]}', "process.json is not JSON: "),
+        (b"[" * 100000, "process.json is not JSON: "),
+        (b'{"cwd": "/", "args": ["\\ud800"]}', "process.json: $.args[0]: '\\ud800' contains half a character"),
+        (b'{"args": ["ls"]}', "process.json: $: Object missing required field `cwd`"),
+        (b'{"cwd": "/", "args": null}', "process.json: $.args: Expected `array`, got `null`"),
+        (b'{"cwd": "/", "args": ["ls"], "terminal": 1}', "process.json: $.terminal: Expected `bool`, got `int`"),
+        (b'{"cwd": "/", "args": ["ls"], "user": {"uid": true}}', "process.json: $.user.uid: Expected `int`, got `bool`"),
+        (b'{"cwd": "/", "args": ["ls"], "env": "a"}', "process.json: $.env: Expected `array | null`, got `str`"),
+        (b'{"cwd": "/", "args": ["ls"], "rlimits": [{"type": "RLIMIT_CPU"}]}', "process.json: $.rlimits[0]: Object missing required field `soft`"),
+        (b'{"cwd": "/", "args": ["ls"], "capabilities": {"bounding": [1]}}', "process.json: $.capabilities.bounding[0]: Expected `str`, got `int`"),
+        (b'{"cwd": "/", "args": ["ls"], "x": 18446744073709551616}', "process.json: $.x: 18446744073709551616 does not fit 64 bits"),
+    ],
+)
+def test_a_process_that_is_refused(text: bytes, message: str) -> None:
+    with pytest.raises(ConfigError) as failure:
+        parse_process(text, "process.json")
+    assert str(failure.value).startswith(message)
 
 
 CRI, CRIO = "io.kubernetes.cri.", "io.kubernetes.cri-o."

@@ -8,6 +8,7 @@
 #include <getopt.h>
 #include <jansson.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -331,23 +332,23 @@ static int close_others(int config_fd)
 	return close_range(FD_CONFIG + 1, ~0U, 0) < 0 || chdir("/") < 0 ? -errno : 0;
 }
 
-static int standin_main(int config_fd)
+static int standin_main(int config_fd, int network_fd)
 {
 	struct standin standin = { .loop.epfd = -1 };
 	char text[CONFIG_MAX];
 	const char *failed;
 	ssize_t n;
-	int error = 0;
+	int error = network_fd >= 0 && setns(network_fd, CLONE_NEWNET) < 0 ? -errno : 0;
 
 	if (close_others(config_fd) < 0)
 		return EXIT_UNUSED;
 	n = receive(text, &standin.config);
 	if (n == 0)
 		return EXIT_UNUSED;
-	failed = n < 0 ? "cannot receive the configuration" : parse(&standin.config, text, (size_t)n);
+	failed = error < 0 ? "network namespace" : n < 0 ? "cannot receive the configuration" : parse(&standin.config, text, (size_t)n);
 	if (failed == NULL)
 		failed = standin_start(&standin, &error);
-	else if (n < 0)
+	else if (n < 0 && error == 0)
 		error = (int)n;
 	if (failed == NULL)
 		send_size(&standin);
@@ -371,22 +372,25 @@ int main(int argc, char **argv)
 {
 	static const struct option options[] = {
 		{ "config-fd", required_argument, NULL, 'c' },
+		{ "network-fd", required_argument, NULL, 'w' }, /* the network namespace to join */
 		{ "label", required_argument, NULL, 'n' }, /* for those who read ps */
 		{ 0 },
 	};
-	int config_fd = -1, option;
+	int config_fd = -1, network_fd = -1, option;
 
 	mask_signals(SIG_SETMASK, ~(uint64_t)0);
 	prctl(PR_SET_NAME, "runv-standin");
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'c')
 			config_fd = fd_argument(optarg);
+		else if (option == 'w')
+			network_fd = fd_argument(optarg);
 		else if (option != 'n')
 			return 2;
 	}
 	if (config_fd < 0 || optind != argc) {
-		fputs("usage: runv-standin --config-fd N [--label TEXT]\n", stderr);
+		fputs("usage: runv-standin --config-fd N [--network-fd N] [--label TEXT]\n", stderr);
 		return 2;
 	}
-	return standin_main(config_fd);
+	return standin_main(config_fd, network_fd);
 }

@@ -44,6 +44,7 @@ struct agent {
 	enum transport transport;
 	bool test; /* on a developer's machine, in namespaces: what the machine lacks is done without */
 	int log_fd;
+	int first_filter; /* device_filter_first */
 
 	/* listen.c */
 	struct mux *mux;

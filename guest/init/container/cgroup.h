@@ -44,5 +44,10 @@ int cgroup_delegate(int cgroup_fd, const struct node *oci, bool user_namespace, 
 
 /* device_filter.c: OCI's linux.resources.devices, as a BPF program on the cgroup */
 int device_filter_attach(int cgroup_fd, const struct node *resources, struct error *error);
+/*
+ * At boot: a program that nothing runs. The kernel compiles BPF into 2 MiB that it takes, and fills, with the first program. A machine that is
+ * cloned from one which has them shares them, as long as this is open.
+ */
+int device_filter_first(void);
 
 #endif

@@ -143,16 +143,32 @@ static int build(const struct node *list, struct program *program, struct error 
 	return 0;
 }
 
-static int attach(int cgroup_fd, const struct program *program, struct error *error)
+static int load(const struct bpf_insn *insns, unsigned int len)
 {
 	union bpf_attr load = {
 		.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
-		.insns = (uint64_t)(uintptr_t)program->insns,
-		.insn_cnt = program->len,
+		.insns = (uint64_t)(uintptr_t)insns,
+		.insn_cnt = len,
 		.license = (uint64_t)(uintptr_t) "Apache-2.0",
 	};
+
+	return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+}
+
+int device_filter_first(void)
+{
+	static const struct bpf_insn deny[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+
+	return load(deny, sizeof(deny) / sizeof(deny[0]));
+}
+
+static int attach(int cgroup_fd, const struct program *program, struct error *error)
+{
 	union bpf_attr attach = { .target_fd = (uint32_t)cgroup_fd, .attach_type = BPF_CGROUP_DEVICE, .attach_flags = BPF_F_ALLOW_MULTI };
-	cleanup_close int fd = (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
+	cleanup_close int fd = load(program->insns, program->len);
 
 	if (fd < 0)
 		return error_sys(error, errno, "cannot load the device filter");

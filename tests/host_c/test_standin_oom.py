@@ -150,3 +150,22 @@ def test_a_neighbour_with_more_pages_than_the_cgroup_counts(programs: Path, grou
             neighbour.kill()
             neighbour.wait()
             neighbour.stdout.close()  # type: ignore[union-attr]
+
+
+def test_killed_while_it_shows_one(programs: Path, group: Path) -> None:
+    """The limit is not left lowered: SIGKILL comes while it is, as `kill -9` and `delete --force` may."""
+    limit = limit_of(group)
+    for _ in range(10):
+        with standin_in(programs, group) as (standin, question):
+            standin.agent.reply(question, kills=1, ended=False)
+            deadline = time.monotonic() + 10
+            while (lowered := limit_of(group) != limit) is False and time.monotonic() < deadline:
+                pass
+            os.kill(standin.pid, signal.SIGKILL)
+            # It may have been raised between the two.
+            caught = lowered and limit_of(group) != limit
+            wait_until(lambda: limit_of(group) == limit)
+        wait_until(lambda: not (group / "cgroup.procs").read_text())
+        if caught:
+            return
+    raise AssertionError("the limit was never seen lowered")

@@ -73,26 +73,34 @@ static bool write_file(int folder, const char *name, const char *text)
 	return done;
 }
 
-/* Lets the cgroup use no more than it does now, and slack. old: the limit as it was; empty where it was not touched. */
-static bool lower(int folder, const struct files *files, uint64_t slack, char old[64])
-{
-	char usage[64], text[64];
+/* A limit as it was, and as it is for a moment; low is empty where it is not to be touched. */
+struct limit {
+	const char *name;
+	char old[64], low[64];
+};
 
-	if (!read_file(folder, files->limit, old) || !read_file(folder, files->usage, usage)) {
-		old[0] = '\0';
-		return false;
-	}
-	snprintf(text, sizeof(text), "%" PRIu64, ((uint64_t)strtoull(usage, NULL, 10) + slack) / PAGE * PAGE);
-	if (write_file(folder, files->limit, text))
-		return true;
-	old[0] = '\0';
-	return false;
+/* No more than is used now, and slack. */
+static void plan_limit(int folder, const struct files *files, uint64_t slack, struct limit *limit)
+{
+	char usage[64];
+
+	*limit = (struct limit){ .name = files->limit };
+	if (read_file(folder, files->limit, limit->old) && read_file(folder, files->usage, usage))
+		snprintf(limit->low, sizeof(limit->low), "%" PRIu64, ((uint64_t)strtoull(usage, NULL, 10) + slack) / PAGE * PAGE);
 }
 
-static void restore(int folder, const struct files *files, const char *old)
+static bool lower(int folder, const struct limit *limit)
 {
-	if (*old)
-		write_file(folder, files->limit, old);
+	return *limit->low && write_file(folder, limit->name, limit->low);
+}
+
+/* What somebody else has set meanwhile, or was never lowered, stays. */
+static void restore(int folder, const struct limit *limit)
+{
+	char now[64];
+
+	if (*limit->low && read_file(folder, limit->name, now) && strtoull(now, NULL, 10) == strtoull(limit->low, NULL, 10))
+		write_file(folder, limit->name, limit->old);
 }
 
 static int64_t number_in(int pid, const char *name, int field)
@@ -230,19 +238,60 @@ static bool kills_groups(int folder)
 	return read_file(folder, "memory.oom.group", text) && text[0] == '1';
 }
 
+/* Swap has the second: in v1 it counts memory too, and may not be less. Memory that could be swapped out would never run out. */
+struct limits {
+	struct limit memory, swap;
+};
+
+static void restore_all(int folder, const struct limits *limits)
+{
+	restore(folder, &limits->swap);
+	restore(folder, &limits->memory);
+}
+
+/* A child that restores the limits when we are gone, should we be killed meanwhile. It is to end when the end of the pipe that is returned is closed; -1: there is none. */
+static int set_guard(int folder, const struct limits *limits, pid_t *guard)
+{
+	int link[2];
+	char word;
+
+	if (pipe2(link, O_CLOEXEC) < 0)
+		return -1;
+	*guard = fork();
+	if (*guard == 0) {
+		close(link[1]);
+		while (read(link[0], &word, 1) < 0 && errno == EINTR)
+			;
+		restore_all(folder, limits);
+		_exit(0);
+	}
+	close(link[0]);
+	if (*guard > 0)
+		return link[1];
+	close(link[1]);
+	return -1;
+}
+
 static void run_out(int folder, const struct version *version, int events, int start)
 {
-	char memory[64] = "", swap[64] = "";
+	struct limits limits;
+	pid_t guard;
+	int link;
 
-	/* Swap second: in v1 it counts memory too, and may not be less. Memory that could be swapped out would never run out. */
-	if (!lower(folder, &version->memory, SLACK, memory))
+	plan_limit(folder, &version->memory, SLACK, &limits.memory);
+	plan_limit(folder, &version->swap, version->counts ? 0 : SLACK, &limits.swap);
+	link = set_guard(folder, &limits, &guard);
+	if (link < 0)
 		return;
-	lower(folder, &version->swap, version->counts ? 0 : SLACK, swap);
-	if (write(start, "", 1) == 1)
-		wait_for_event(events, version->counts);
+	if (lower(folder, &limits.memory)) {
+		lower(folder, &limits.swap);
+		if (write(start, "", 1) == 1)
+			wait_for_event(events, version->counts);
+	}
 	/* At once: not when the victim is gone, which takes longer. */
-	restore(folder, &version->swap, swap);
-	restore(folder, &version->memory, memory);
+	restore_all(folder, &limits);
+	close(link);
+	waitpid(guard, NULL, 0);
 }
 
 /* Whether so many have said that they are ready. */

@@ -381,9 +381,11 @@ def on_terminal(
 
 @contextlib.contextmanager
 def own_templates() -> Iterator[None]:
-    """The first sandbox of each shape boots, the others are its clones: as it is for users, but apart from theirs."""
+    """The first sandbox of each shape boots, the others are its clones: as it is for users, but apart from theirs, and from their
+    machines that wait."""
     with tempfile.TemporaryDirectory(prefix="rvt", dir="/dev/shm") as path, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNV_TEMPLATE_FOLDER", path)
+        patch.setenv("RUNV_POOL_FOLDER", f"{path}/pool")
         yield
 
 

@@ -28,8 +28,7 @@ def measure(count: int, tick: Callable[[], None]) -> list[Figure]:
 
 
 def _docker(count: int, tick: Callable[[], None]) -> list[Figure]:
-    folder = Path(tempfile.mkdtemp(prefix="rvb", dir="/tmp"))  # short, since sockets are made below
-    with connected() as (inside, _), _pool(folder) as pool:
+    with _folder() as folder, connected() as (inside, _), _pool(folder) as pool:
         docker = Docker(folder, inside)
         try:
             docker.start()
@@ -45,7 +44,16 @@ def _docker(count: int, tick: Callable[[], None]) -> list[Figure]:
             docker.stop()
             remove_cgroup(docker.cgroup_parent)
             reap()
-            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Short, since sockets are made below."""
+    folder = Path(tempfile.mkdtemp(prefix="rvb", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Pool:
@@ -88,18 +96,14 @@ def _docker_run(docker: Docker, *flags: str) -> Callable[[], None]:
 
 
 def _hyperctl(count: int, tick: Callable[[], None]) -> list[Figure]:
-    folder = Path(tempfile.mkdtemp(prefix="rvb", dir="/tmp"))
-    try:
-        with hyperd.running(folder, ready_machines=1) as daemon:
-            cold = "hyperctl run true, no machine waiting"
-            subjects = [
-                # Of another size than the usual, so that the one that waits does not fit.
-                Subject(cold, lambda: _pod(daemon, "--memory", "256"), before=lambda: _one_waits(daemon)),
-                Subject("hyperctl run true, a machine waiting", lambda: _pod(daemon), cold, before=lambda: _one_waits(daemon)),
-            ]
-            return in_turns(subjects, count, tick)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with _folder() as folder, hyperd.running(folder, ready_machines=1) as daemon:
+        cold = "hyperctl run true, no machine waiting"
+        subjects = [
+            # Of another size than the usual, so that the one that waits does not fit.
+            Subject(cold, lambda: _pod(daemon, "--memory", "256"), before=lambda: _one_waits(daemon)),
+            Subject("hyperctl run true, a machine waiting", lambda: _pod(daemon), cold, before=lambda: _one_waits(daemon)),
+        ]
+        return in_turns(subjects, count, tick)
 
 
 def _pod(daemon: hyperd.Daemon, *flags: str) -> None:

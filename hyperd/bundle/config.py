@@ -58,17 +58,6 @@ def infra(pod: Pod, place: Place, netns: str, vcpus_max: int = 0, memory_max_mib
     }
 
 
-def joining(place: Place) -> Json:
-    """A container without a program in a machine that there is."""
-    return {
-        "ociVersion": OCI_VERSION,
-        "hostname": "ready",
-        "root": {"path": "rootfs"},
-        "annotations": {KIND: "container", SANDBOX: place.pod_id, INFRA: "true"},
-        "linux": {"namespaces": _namespaces(Pod(name="ready"), place), "cgroupsPath": f"{_cgroup(place)}/joining"},
-    }
-
-
 def container(
     pod: Pod,
     own: Container,

@@ -10,10 +10,11 @@ if TYPE_CHECKING:
     from hyperd.images.credentials import Credentials
     from hyperd.images.documents import ImageConfig
     from hyperd.images.images import Images
+    from hyperd.images.program import write_program
     from hyperd.images.progress import Progress
     from hyperd.images.settings import ImageSettings
 
-__all__ = ["Credentials", "Image", "ImageConfig", "ImageSettings", "Images", "Layer", "Progress", "Removed"]
+__all__ = ["Credentials", "Image", "ImageConfig", "ImageSettings", "Images", "Layer", "Progress", "Removed", "write_program"]
 
 _HOMES = {
     "Credentials": "credentials",
@@ -24,6 +25,7 @@ _HOMES = {
     "Layer": "catalog",
     "Progress": "progress",
     "Removed": "catalog",
+    "write_program": "program",
 }
 
 

@@ -134,8 +134,11 @@ class Preparer(Protocol):
     async def infra(self, pod: PodRecord, namespace: str) -> Path:
         """The bundle that a pod's machine is made from."""
 
-    async def joining(self, pod: PodRecord) -> Path:
-        """The bundle of a container in a pod's machine that runs no program."""
+    async def trial(self, pod: PodRecord, record: ContainerRecord) -> Path:
+        """The bundle of a container as pods have them, whose program ends by itself.
+
+        :raise HyperError: it cannot be made
+        """
 
     async def container(self, pod: PodRecord, record: ContainerRecord, container: spec.Container) -> Prepared:
         """The bundle of one container; pulls its image and makes its disk where they are missing.

@@ -13,11 +13,12 @@ import msgspec
 from hyperd import bundle, spec
 from hyperd.config import Config
 from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError, UnavailableError
-from hyperd.images import Image, Images
+from hyperd.images import Image, Images, write_program
 from hyperd.pods.health import Check, check_of
 from hyperd.pods.ports import Networks, Prepared, Runtime
 from hyperd.store import ContainerRecord, ExecRecord, PodRecord
 from hyperd.volumes import Volumes
+from runv import settings
 
 Pull = Callable[[str, str], Awaitable[Image]]
 
@@ -51,11 +52,23 @@ class BundlePreparer:
         await asyncio.to_thread(_write_bundle, folder, config, ())
         return folder
 
-    async def joining(self, pod: PodRecord) -> Path:
-        """The bundle of a container that only joins the machine."""
-        folder = self._folder(pod.id, "joining")
-        config = bundle.joining(bundle.Place(pod.id, pod.id, infra_pid=self._runtime.pid(pod.id)))
-        await asyncio.to_thread(_write_bundle, folder, config, ())
+    async def trial(self, pod: PodRecord, record: ContainerRecord) -> Path:
+        """The bundle of a container as pods have them, of layers and a disk, whose program ends by itself.
+
+        :raise UnavailableError: it cannot be made
+        """
+        layer = Path(self._config.state) / "trial.erofs"
+        if not await asyncio.to_thread(layer.exists):
+            await asyncio.to_thread(write_program, layer, settings.load().text("standin"), "program")
+        root = self._config.pod_root(pod.id) / record.id
+        await asyncio.to_thread(_make_folder, root)
+        upper = root / "root.ext4"
+        await self._disk(upper, self._config.root_size_mib << 20)
+        wanted = spec.Container(name=record.name, image="", args=("/program",))
+        view = bundle.ImageView(layers=(str(layer),))
+        made = bundle.container(pod.spec, wanted, view, self._place(pod, record), {}, upper=str(upper), read=_read)
+        folder = self._folder(pod.id, record.id)
+        await asyncio.to_thread(_write_bundle, folder, made.config, made.files)
         return folder
 
     async def container(self, pod: PodRecord, record: ContainerRecord, container: spec.Container) -> Prepared:

@@ -1,7 +1,7 @@
 """Machines that wait: made before anybody asks for a pod, so that the pod's containers are all that is left to be made.
 
 One is an infra container that was created and not started, in a network namespace that is still empty, and a container was made and removed in it once,
-so that an emulated processor has its ways to a container translated. Its id becomes that of the pod that takes it. What an earlier daemon has left
+of layers and a disk as pods have them, so that an emulated processor has its ways to one translated. Its id becomes that of the pod that takes it. What an earlier daemon has left
 waiting is nobody's, and removed at the start as everything that is.
 """
 
@@ -12,7 +12,7 @@ from hyperd import spec
 from hyperd.errors import HyperError
 from hyperd.pods.machine import create_infra
 from hyperd.pods.tools import Tools, new_id, now
-from hyperd.store import PodRecord
+from hyperd.store import ContainerRecord, PodRecord
 
 _LOG = logging.getLogger(__name__)
 # A new one is made when nothing was taken for so long: until then the processors are the pods'.
@@ -98,22 +98,29 @@ class ReadyMachines:
         self._waiting.append(pod.id)
 
     async def _warm(self, pod: PodRecord) -> None:
-        bundle = await self._tools.preparer.joining(pod)
-        identity = f"{pod.id}-{_WARM}"
+        record = _trial(pod)
+        bundle = await self._tools.preparer.trial(pod, record)
         try:
-            await self._tools.runtime.create(identity, bundle, self._tools.config.timeouts.create_s)
-            await self._tools.runtime.start(identity)
+            await self._tools.runtime.create(record.id, bundle, self._tools.config.timeouts.create_s)
+            await self._tools.runtime.start(record.id)
         finally:
-            await self._tools.runtime.delete(identity)
+            await self._tools.runtime.delete(record.id)
+            await self._tools.preparer.forget_container(pod, record)
 
     async def _remove(self, identity: str) -> None:
+        pod = _nobodys(identity)
         try:
-            await self._tools.runtime.delete(f"{identity}-{_WARM}")
+            await self._tools.runtime.delete(_trial(pod).id)
             await self._tools.runtime.delete(identity)
-            await self._tools.networks.tear_down(_nobodys(identity))
+            await self._tools.networks.tear_down(pod)
             await self._tools.preparer.forget_pod(identity)
         except HyperError as error:
             _LOG.error("cannot remove a machine that waited: %s", error.message, extra={"id": identity})
+
+
+def _trial(pod: PodRecord) -> ContainerRecord:
+    """Stands for the container that warms a machine up."""
+    return ContainerRecord(id=f"{pod.id}-{_WARM}", pod=pod.id, name=_WARM, kind="main", position=0, created=pod.created)
 
 
 def _nobodys(identity: str) -> PodRecord:

@@ -223,7 +223,7 @@ class Preparer:
         self.world.files.add(pod.id)
         return self.world.folder
 
-    async def joining(self, pod: PodRecord) -> Path:
+    async def trial(self, pod: PodRecord, record: ContainerRecord) -> Path:
         return self.world.folder
 
     async def container(self, pod: PodRecord, record: ContainerRecord, container: spec.Container) -> Prepared:

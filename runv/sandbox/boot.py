@@ -314,9 +314,14 @@ def shape(wanted: Wanted) -> Machine:
     return _machine(SandboxFolder("", ""), wanted, Transport(wanted.transport, 0), 0, 0)
 
 
+def waiting(wanted: Wanted) -> Wanted:
+    """The same as it is kept waiting: what it has translated is what it waits for, and is not given back."""
+    return wanted._replace(tcg_release_s=0)
+
+
 def describe(wanted: Wanted) -> str:
     """All that a machine that waits must have in common with one that is wanted, but its cards."""
-    return json.dumps([bool(wanted.templates), template.describe(shape(wanted))])
+    return json.dumps([bool(wanted.templates), template.describe(shape(waiting(wanted)))])
 
 
 def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_fd: int, console_fd: int) -> Machine:

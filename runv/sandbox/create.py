@@ -120,14 +120,14 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
         network=network,
         loans=loans_of(config),
         options=options,
-        pool=settings.text("pool_folder") if host is None and not network and _is_usual(config, devices) else "",
+        pool=settings.text("pool_folder") if host is None and not network and planned.shared and _is_usual(config, devices) else "",
         # Last: from here on there is something to close.
         opened=disks.Opened(merge([*planned.disks, *devices.disks]), _disks_of(host)),
     )
 
 
 def _is_usual(config: Config, devices: DevicePlan) -> bool:
-    """Whether a machine that waits may do: what is decided when QEMU starts is not this container's own."""
+    """Whether what is decided when QEMU starts is as it is for most."""
     return not devices.pci and wishes.memory_policy(config) is None
 
 

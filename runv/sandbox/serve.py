@@ -36,7 +36,7 @@ def serve(settings: Settings, log: Log) -> None:
 
     :raise RunvError: there is a server already, or something that every machine needs is missing
     """
-    folder, wanted = settings.text("pool_folder"), default_wanted(settings)
+    folder, wanted = settings.text("pool_folder"), boot.waiting(default_wanted(settings))
     if not folder:
         raise ConfigError(f"{settings.sources['pool_folder']}: there is no folder for machines that wait")
     if not limit(settings):

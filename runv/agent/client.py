@@ -167,7 +167,12 @@ class Agent:
         return link
 
     def detach(self) -> socket.socket:
-        """Hands the connection itself over, to give it to a stand-in. Something was answered on it."""
+        """Hands the connection itself over, to give it to a stand-in.
+
+        :raise AgentError, AgentLostError: see ``greet``
+        """
+        if self._greets_until:
+            self.greet()
         self._link.settimeout(None)
         return self._link
 

@@ -277,7 +277,13 @@ def _come_back(sandbox: SandboxFolder, plan: _Plan, host: boot.Host, container: 
     try:
         launched = boot.launch(sandbox, plan.wanted, host, container, [], come)
         with launched.origin:
-            return Agent(carrier_of(sandbox, launched.record), plan.saved.secret, deadline, sandbox.alive)
+            agent = Agent(carrier_of(sandbox, launched.record), plan.saved.secret, deadline, sandbox.alive)
+            try:
+                agent.greet()
+            except BaseException:
+                agent.close()
+                raise
+            return agent
     except AgentLostError as error:
         said = _console(sandbox)
         raise VmError(f"cannot restore from {plan.folder}: {error}{f'; QEMU said: {said}' if said else ''}") from error

@@ -52,7 +52,7 @@ class Plain:
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         try:
             return virtiofsd.start(
-                self._settings.text("virtiofsd"),
+                virtiofsd.find(self._settings.text("virtiofsd")),
                 str(folder),
                 listener,
                 qemu_pid=os.getpid(),

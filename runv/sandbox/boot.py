@@ -52,7 +52,7 @@ class Wanted(NamedTuple):
     transport: str
     kind: str
     share: str
-    virtiofsd: str
+    virtiofsd: virtiofsd.Virtiofsd | None
     vcpus: int
     memory_mib: int
     most: Size
@@ -85,7 +85,7 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
         transport=choice.transport(settings).value,
         kind=kind,
         share=share,
-        virtiofsd=settings.text("virtiofsd"),
+        virtiofsd=virtiofsd.find(settings.text("virtiofsd")) if share == "virtiofs" else None,
         vcpus=size.vcpus,
         memory_mib=size.memory_mib,
         most=most if kind == "q35" else size,
@@ -279,7 +279,7 @@ def _start_processes(
     null: int,
     come: Come | None,
 ) -> None:
-    listener = listen_unix(sandbox.path("fs.sock")) if wanted.share == "virtiofs" else None
+    listener = listen_unix(sandbox.path("fs.sock")) if wanted.virtiofsd is not None else None
     share = sandbox.path("share")
     process = qemu.start(
         machine,
@@ -295,7 +295,7 @@ def _start_processes(
         if come is not None:
             come.ready(opened[-1])
         _start_bridge(sandbox, wanted.bridge, host.groups, opened[-1], null)
-    if listener is not None:
+    if wanted.virtiofsd is not None and listener is not None:
         virtiofsd.start(
             wanted.virtiofsd,
             share,

@@ -23,6 +23,7 @@ _MIB = 1 << 20
 _OVERHEAD_MIB = 64
 _TABLES_SHIFT = 5
 _LEAST_MIB = 48
+_LEAST_STEP_MIB = 32
 # What Linux takes in memory by.
 BLOCK_MIB = 128
 _PERIOD_US = 100_000  # the kernel's
@@ -50,7 +51,7 @@ def machine_size(config: Config, least: Size) -> Size:
         _own(annotations, VCPUS, 1, _host_cpus()) or hardware.vcpus or max(least.vcpus, min(vcpus, _host_cpus())),
         _own(annotations, MEMORY_MIB, _LEAST_MIB, host_memory_mib())
         or hardware.memory_mib
-        or max(least.memory_mib, min(memory_mib, host_memory_mib())),
+        or max(least.memory_mib, min(_rounded(memory_mib), host_memory_mib())),
     )
 
 
@@ -70,6 +71,13 @@ def within(size: Size, wanted: Size) -> Size:
     guest's kernel cannot take."""
     more_mib = max(0, min(wanted.memory_mib, host_memory_mib()) - size.memory_mib)
     return Size(max(size.vcpus, min(wanted.vcpus, _host_cpus())), size.memory_mib + more_mib // BLOCK_MIB * BLOCK_MIB)
+
+
+def _rounded(memory_mib: int) -> int:
+    """More, so that few templates serve many sizes: four sizes from each power of two to the next, 32 MiB apart at least. What nobody touches of it takes no
+    memory of the host, and the containers' limits hold in the guest."""
+    step = max(_LEAST_STEP_MIB, 1 << memory_mib.bit_length() >> 3)
+    return -(-memory_mib // step) * step
 
 
 def _hardware(config: Config) -> Size:

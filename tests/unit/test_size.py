@@ -25,10 +25,18 @@ def annotated(annotations: dict[str, str], least: Size = LEAST) -> Size:
 
 @pytest.mark.parametrize(
     ("memory", "expected"),
-    [(None, 0), (-1, 0), (0, 0), (1, 65), (100 * MIB, 167), (100 * MIB + 1, 168), (4096 * MIB, 4096 + 64 + 128)],
+    [(None, 0), (-1, 0), (0, 0), (1, 96), (61 * MIB, 128), (62 * MIB, 128), (64 * MIB, 160), (256 * MIB, 384), (300 * MIB, 384), (4096 * MIB, 5120)],
 )
 def test_memory_follows_the_limit(memory: int | None, expected: int) -> None:
     assert sized(Resources(memory=Memory(limit=memory))) == (0, min(expected, HOST_MIB))
+
+
+def test_few_sizes_of_machines_serve_many_limits() -> None:
+    sizes = {sized(Resources(memory=Memory(limit=limit * MIB))).memory_mib for limit in range(128, 8192, 16)}
+    assert len({size for size in sizes if size < HOST_MIB}) <= 24
+    for limit in range(256, min(8192, HOST_MIB // 2), 100):
+        needed = limit + 64 + limit // 32
+        assert needed <= sized(Resources(memory=Memory(limit=limit * MIB))).memory_mib <= needed * 5 // 4
 
 
 def test_memory_is_never_more_than_the_host_has() -> None:
@@ -66,14 +74,14 @@ def test_containerd_says_how_big_the_pod_is() -> None:
         "io.kubernetes.cri.sandbox-cpu-quota": "50000",
         "io.kubernetes.cri.sandbox-cpu-period": "100000",
     }
-    assert annotated(pod) == (1, 640 + 64 + 20)
-    assert annotated(pod | {"io.kubernetes.cri.sandbox-cpu-quota": "100000000"}) == (HOST_CPUS, 724)
+    assert annotated(pod) == (1, 768)
+    assert annotated(pod | {"io.kubernetes.cri.sandbox-cpu-quota": "100000000"}) == (HOST_CPUS, 768)
     assert annotated(dict.fromkeys(pod, "0")) == LEAST
 
 
 @pytest.mark.parametrize("name", ["pod-linux-resources.crio.io", "io.kubernetes.cri-o.PodLinuxResources"])
 def test_crio_says_how_big_the_pod_is(name: str) -> None:
-    assert annotated({name: '{"cpu_period":100000,"cpu_quota":1,"memory_limit_in_bytes":671088640}'}) == (1, 724)
+    assert annotated({name: '{"cpu_period":100000,"cpu_quota":1,"memory_limit_in_bytes":671088640}'}) == (1, 768)
     assert annotated({name: "{}"}) == LEAST
 
 

@@ -66,12 +66,12 @@ def test_the_machine_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     assert size(pod()) == least
     assert size(pod(vcpus=3, memory_mib=100)) == (3, 100)
     limited = (container("a", cpus=1.5, memory=512 * MIB), container("b", cpus=0.7, request_memory=512 * MIB))
-    assert size(pod(*limited)) == (3, 1024 + 64 + 32)
+    assert size(pod(*limited)) == (3, 1280)  # 1024, 64 and 32, rounded up
     first = spec.Container(name="s", image="i", restart="always", resources=spec.Resources(memory=1024 * MIB))
     steps = (first, container("i", memory=1024 * MIB, cpus=5))
-    assert size(pod(*limited, init_containers=steps)) == (5, 2048 + 64 + 64)
+    assert size(pod(*limited, init_containers=steps)) == (5, 2560)
     tmpfs = spec.Volume(name="m", source=spec.EmptyDir(medium="memory", size=1024 * MIB))
-    assert size(pod(*limited, volumes=(tmpfs,))) == (3, 2048 + 64 + 64)
+    assert size(pod(*limited, volumes=(tmpfs,))) == (3, 2560)
 
 
 def resources(**members: float) -> Json:

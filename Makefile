@@ -78,6 +78,12 @@ guest: ## Build the guest's init, the initramfs and the C programs of the host
 bench: setup-bench stage bench-env ## Time runv against floors and peers
 	@RUNV_KERNEL='$(STAGE)/share/runv/vmlinux' $(STAGED) "$$(tools/python-env.sh --print-path bench)/bin/python" -m bench --runv '$(STAGE)/bin/runv' $(BENCH)
 
+bench-kvm: setup-bench stage bench-env ## Measure memory and ratios under real KVM, in the lab
+	@mkdir -p '$(RUNV_CACHE)/bench-kvm'
+	@python="$$(tools/python-env.sh --print-path bench)/bin/python"; $(STAGED) "$$python" -m tests.lab --timeout 7200 \
+		--show '$(RUNV_CACHE)' --results '$(RUNV_CACHE)/bench-kvm' --env RUNV_KERNEL='$(STAGE)/share/runv/vmlinux' -- \
+		"$$python" -m bench --runv '$(STAGE)/bin/runv' --json '$(RUNV_CACHE)/bench-kvm/figures.json' --only start --only pods --count 3 --pods 10 $(BENCH)
+
 install: setup-run build ## Install below $(DESTDIR)$(PREFIX)
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' BUILD='$(BUILD)' DEPS='$(DEPS)' HYPERD_DEPS='$(HYPERD_DEPS)' KERNEL='$(KERNEL)' QEMU='$(QEMU)' tools/install.sh install
 
@@ -95,7 +101,7 @@ clean: ## Remove what was built, but not the kernel, QEMU and the Python package
 	@rm -rf '$(BUILD)' '$(STAGE)' '$(RUNV_CACHE)/demo'
 
 clean-all: clean ## Remove kernels, QEMU, Python packages and the lab's kernel as well
-	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/qemu '$(RUNV_CACHE)'/qemu-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/gvisor '$(RUNV_CACHE)'/conformance '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/hyperd-deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock '$(RUNV_CACHE)'/hyperd-deps.lock
+	@rm -rf '$(RUNV_CACHE)'/kernel '$(RUNV_CACHE)'/kernel-build '$(RUNV_CACHE)'/qemu '$(RUNV_CACHE)'/qemu-build '$(RUNV_CACHE)'/lab '$(RUNV_CACHE)'/gvisor '$(RUNV_CACHE)'/bench-kvm '$(RUNV_CACHE)'/conformance '$(RUNV_CACHE)'/venv-* '$(RUNV_CACHE)'/bench-* '$(RUNV_CACHE)'/deps-* '$(RUNV_CACHE)'/hyperd-deps-* '$(RUNV_CACHE)'/venv.lock '$(RUNV_CACHE)'/bench.lock '$(RUNV_CACHE)'/deps.lock '$(RUNV_CACHE)'/hyperd-deps.lock
 
 setup-run setup-test setup-bench setup-conformance setup-qemu: setup-%:
 	@tools/setup.sh $*

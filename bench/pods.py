@@ -67,15 +67,23 @@ def _timed(tick: Callable[[], None], work: Callable[[], object]) -> float:
     return took
 
 
+def memory(processes: list[tuple[str, dict[str, float]]], pods: int) -> list[Figure]:
+    """What is said of the PSS, in KB by kind, of all processes of ``pods`` pods: pure."""
+    parts: dict[str, list[float]] = {}
+    for process, kinds in processes:
+        parts.setdefault(process, []).append(sum(kinds.values()))
+        if process == "qemu":
+            for kind, size in kinds.items():
+                parts.setdefault(f"qemu: {kind}", []).append(size)
+    parts["a pod"] = [sum(sum(kinds.values()) for _, kinds in processes) / pods]
+    return [Figure(f"PSS of {what}, {pods} pods", "KB", tuple(sizes)) for what, sizes in sorted(parts.items())]
+
+
 def _rest(runv: Runtime, pods: list[str]) -> Iterator[Figure]:
     """Memory and the processor's time of pods that do nothing, by kind of process."""
     time.sleep(_SETTLE_S)
     processes = [(what, pid) for pod in pods for what, pid in usage.pids(runv.root, pod).items()]
-    parts: dict[str, list[float]] = {}
-    for what, pid in processes:
-        parts.setdefault(what, []).append(usage.pss_kb(pid))
-    parts["a pod"] = [sum(sum(values) for values in parts.values()) / len(pods)]
-    yield from (Figure(f"PSS of {what}, {len(pods)} pods", "KB", tuple(values)) for what, values in parts.items())
+    yield from memory([(what, usage.pss_kb(pid)) for what, pid in processes], len(pods))
     begin = time.monotonic()
     used = -sum(usage.cpu_ms(pid) for _, pid in processes)
     time.sleep(_IDLE_S)

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from bench import __main__ as command
-from bench import census, pods, programs, report
+from bench import census, pods, programs, report, usage
 from bench.parts import PARTS, Part
 from bench.timing import BenchError, Figure, Measure, Subject, in_pairs, in_turns, parse_report
 from bench.world import Bench
@@ -64,6 +64,33 @@ def test_the_last_pods_are_compared_with_the_first() -> None:
     assert report.ratio(last_cpu, [first_cpu, last_cpu]) == 1
     assert rate.median == pytest.approx(60_000 * 100 / 42_200)
     assert [len(figure.samples) for figure in pods.starts([1.0], [1.0])] == [1] * 5
+
+
+_SMAPS = """\
+7f1000000000-7f1002000000 rwxp 00000000 00:00 0
+Size:              32768 kB
+Pss:               17800 kB
+7f1010000000-7f1020000000 rw-p 00000000 00:1a 12                         /dev/shm/bench/templates/one/memory
+Pss:                9360 kB
+VmFlags: rd wr mr mw me ac
+55d000000000-55d000100000 rw-p 00000000 00:00 0                          [heap]
+Pss:                7000 kB
+7f1030000000-7f1030100000 rw-p 00000000 00:00 0
+Pss:                   4 kB
+7f1040000000-7f1040100000 r--p 00000000 08:01 77                         /usr/lib/lib a.so
+Pss:                 300 kB
+7f1050000000-7f1050100000 rw-p 00000000 08:01 77                         /usr/lib/lib a.so
+Pss:                  50 kB
+"""
+
+
+def test_memory_by_what_it_is() -> None:
+    parts = usage.pss_parts(_SMAPS)
+    assert parts == {"translated code": 17800, "guest memory": 9360, "heap": 7000, "anonymous": 4, "programs and libraries": 350}
+    figures = {figure.name: figure for figure in pods.memory([("qemu", parts), ("bridge", {"heap": 86.0}), ("qemu", {"heap": 8000.0})], 2)}
+    assert figures["PSS of qemu: heap, 2 pods"].samples == (7000, 8000)
+    assert figures["PSS of qemu, 2 pods"].samples == (34514, 8000)
+    assert figures["PSS of a pod, 2 pods"].samples == (21300,)
 
 
 def test_a_census_sees_what_is_ours_only(tmp_path: Path) -> None:

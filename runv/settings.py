@@ -72,6 +72,7 @@ SETTINGS = (
     Setting("hotplug_ports", 4, "how many devices can be plugged into a running sandbox", most=16),
     Setting("boot_timeout_s", 60, "how long a guest may take until its agent answers, per try", least=1),
     Setting("standin", os.path.join(_libexec(), "runv-standin"), "the program that stands for a container process on the host"),
+    Setting("filter", os.path.join(_libexec(), "runv-filter"), "the program that makes seccomp filters of profiles"),
     Setting("relay", os.path.join(_libexec(), "runv-relay"), "the program that carries connections from inside to the host"),
     Setting("watch", os.path.join(_libexec(), "runv-watch"), "the program that watches shared directories"),
     Setting("bridge", os.path.join(_libexec(), "runv-bridge"), "the program that carries connections over the serial port"),
@@ -94,7 +95,7 @@ class Settings:
         return int(self.values[name])
 
     def artefact(self, name: str) -> str:
-        """The path of a file that belongs to runv (kernel, initrd, standin, bridge, relay, watch, qemu_shim), readable.
+        """The path of a file that belongs to runv (kernel, initrd, standin, bridge, filter, relay, watch, qemu_shim), readable.
 
         :raise RunvError: it is not
         """

@@ -63,6 +63,7 @@ case ${1-} in
         put 0755 "${BUILD:?}/guest-plain/runv-standin" "$to/libexec/runv/runv-standin"
         put 0755 "$BUILD/guest-plain/runv-bridge" "$to/libexec/runv/runv-bridge"
         put 0644 "$BUILD/guest-plain/runv-qemu-shim.so" "$to/libexec/runv/runv-qemu-shim.so"
+        put 0755 "$BUILD/guest-plain/runv-filter" "$to/libexec/runv/runv-filter"
         put 0755 "$BUILD/guest-plain/runv-relay" "$to/libexec/runv/runv-relay"
         put 0755 "$BUILD/guest-plain/runv-watch" "$to/libexec/runv/runv-watch"
         put 0755 "$BUILD/guest-plain/runv-monitor" "$to/libexec/runv/runv-monitor"
@@ -87,7 +88,7 @@ case ${1-} in
         rm -f "$to/bin/runv" "$to/bin/hyperd" "$to/bin/hyperctl"
         rm -f "$to/lib/systemd/system/hyperd.service" "$to/lib/systemd/system/hyperd.socket" "$to/lib/sysusers.d/hyperd.conf"
         rm -rf "$lib/runv" "$lib/hyperd" "$lib/hyperctl" "$lib/deps" "$lib/hyperd-deps"
-        rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-watch" "$to/libexec/runv/runv-monitor" "$to/libexec/runv/runv-qemu-shim.so" "$to/libexec/runv/qemu-system-x86_64"
+        rm -f "$to/libexec/runv/runv-standin" "$to/libexec/runv/runv-bridge" "$to/libexec/runv/runv-relay" "$to/libexec/runv/runv-filter" "$to/libexec/runv/runv-watch" "$to/libexec/runv/runv-monitor" "$to/libexec/runv/runv-qemu-shim.so" "$to/libexec/runv/qemu-system-x86_64"
         rm -f "$to/share/runv/initrd.img" "$to/share/runv/vmlinux" "$to/share/runv/busybox.tar"
         for folder in "$lib" "$to/libexec/runv" "$to/share/runv" "$to/lib/systemd/system" "$to/lib/systemd" "$to/lib/sysusers.d"; do
             [ ! -d "$folder" ] || rmdir --ignore-fail-on-non-empty "$folder"

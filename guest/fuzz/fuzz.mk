@@ -5,7 +5,7 @@ FUZZ_CC     ?= clang
 FUZZ_CFLAGS := $(filter-out -MMD -MP,$(BASE)) -O1 -g -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 
 FUZZ_frames := conn jsonget error wire loop
-FUZZ_oci    := mount_options caps identity program seccomp seccomp_enosys cgroup_limits jsonget error
+FUZZ_oci    := mount_options caps identity program seccomp seccomp_built seccomp_enosys cgroup_limits jsonget error
 FUZZ_mux    := mux mux_channel wire loop
 FUZZ_packets := packets wire loop
 FUZZ_clients := monitor_clients monitor_client wire loop

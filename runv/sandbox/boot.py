@@ -45,6 +45,7 @@ class Wanted(NamedTuple):
     initrd: str
     bridge: str
     relay: str
+    filter: str
     watch: str  # empty: nobody is to watch
     standin: str
     kernel_parameters: str
@@ -78,6 +79,7 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
         initrd=settings.artefact("initrd"),
         bridge=settings.artefact("bridge"),
         relay=settings.artefact("relay"),
+        filter=settings.artefact("filter"),
         watch=settings.artefact("watch") if settings.text("share_notify") == "on" else "",
         standin=settings.artefact("standin"),
         kernel_parameters=settings.text("kernel_parameters"),

@@ -15,6 +15,7 @@ from runv.network.wire import Wiring
 from runv.processes import Identity
 from runv.sandbox import boot, claims, disks, hookpoints, join, network, notify, relay, standin, view, wishes
 from runv.sandbox.connection import connect
+from runv.sandbox.filters import built
 from runv.sandbox.fresh import own_setup, share_setup
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.netrecord import NetRecord
@@ -414,6 +415,8 @@ def _create_in_guest(
     linux = {**(raw.get("linux") or {}), "devices": placed.devices}
     if linux.get("resources"):
         linux["resources"] = limits.for_guest({**linux["resources"], "devices": placed.rules}, config.oci_version)
+    if linux.get("seccomp"):
+        linux["seccomp"] = built(plan.wanted.filter, linux["seccomp"])
     linux["namespaces"] = join.guest_namespaces(container.root, config, plan.host, sandbox)
     oci = {
         "root": storage.placed_root(plan.storage, found),

@@ -172,7 +172,7 @@ def _boot(sandbox: SandboxFolder, wanted: boot.Wanted, wiring: Wiring, log: Log)
     host = boot.Host([], os.getpid(), wiring.cards)
     with boot.wait(boot.launch(sandbox, wanted, host, "", []), log) as agent:
         agent.call("setup", {**own_setup(), **share_setup(sandbox, wanted.share)})
-        warm_up(agent, sandbox, wanted.standin)
+        warm_up(agent, sandbox, wanted.standin, wanted.filter)
     qemu = sandbox.process("qemu.pid")
     if qemu is None or not qemu.alive():
         raise StateError("the machine has ended")

@@ -10,6 +10,7 @@ from typing import Any
 from runv.agent.client import Agent
 from runv.errors import AgentError, HostError
 from runv.files import remove_tree
+from runv.sandbox.filters import built
 from runv.sandbox.layout import SandboxFolder
 from runv.spec.default import default_config
 from runv.storage import plan as storage
@@ -20,7 +21,7 @@ _NAME = "warm"
 _PROGRAM = "/program"
 _SHARED = f"{storage.GUEST_SHARE}/{_NAME}"
 _READ_BYTES = 1 << 16
-# Any names: libseccomp's and the kernel's ways are the same for these as for an engine's three hundred.
+# Any names: the kernel's ways are the same for these as for an engine's three hundred.
 _SYSCALLS = (
     "accept accept4 access bind brk capget chdir chmod chown clock_gettime close connect dup epoll_ctl epoll_wait execve exit exit_group fchmod fchown fcntl "
     "fork fstat fsync futex getcwd getdents64 getpid getrandom getuid ioctl kill listen lseek mkdir mmap mprotect munmap nanosleep newfstatat open openat pipe "
@@ -29,10 +30,11 @@ _SYSCALLS = (
 _CAPABILITIES = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT", "AUDIT_WRITE")
 
 
-def warm_up(agent: Agent, sandbox: SandboxFolder, program: str) -> None:
+def warm_up(agent: Agent, sandbox: SandboxFolder, program: str, filters: str) -> None:
     """Takes the ways that engines' containers take, in a machine whose share is mounted.
 
     :param program: one that is linked statically and ends by itself
+    :param filters: the path of runv-filter
     :raise RunvError: the machine is of no use
     """
     qemu = sandbox.process("qemu.pid")
@@ -48,7 +50,7 @@ def warm_up(agent: Agent, sandbox: SandboxFolder, program: str) -> None:
     add_binds(qemu, sandbox.path("share"), [Bind(root, f"{_NAME}/rootfs"), Bind(file, f"{_NAME}/7/hosts")])
     try:
         agent.call("devices", {"disks": [], "characters": True})
-        agent.call("create", {"container": _NAME, "oci": _configuration()})
+        agent.call("create", {"container": _NAME, "oci": _configuration(filters)})
         try:
             _run(agent, "tty", terminal=True)
             _run(agent, "again", terminal=False)
@@ -61,10 +63,10 @@ def warm_up(agent: Agent, sandbox: SandboxFolder, program: str) -> None:
         os.unlink(file)
 
 
-def _configuration() -> dict[str, Any]:
+def _configuration(filters: str) -> dict[str, Any]:
     found = default_config()
     linux = found["linux"]
-    linux["seccomp"] = {
+    profile = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": 1,
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -74,6 +76,7 @@ def _configuration() -> dict[str, Any]:
             {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0x7E020000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
         ],
     }
+    linux["seccomp"] = built(filters, profile)
     linux["namespaces"] = [entry for entry in linux["namespaces"] if entry["type"] != "network"]
     linux["devices"] = []
     linux["resources"] = {

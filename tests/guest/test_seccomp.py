@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import errno
+import json
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from .client import Json
+from .client import AgentError, Json
 from .harness import Guest, oci_spec
 
 PROGRAM = """
@@ -73,3 +74,32 @@ def test_a_default_that_allows_stays(guest: Guest, caller: Path) -> None:
     (guest.rootfs / "caller").chmod(0o755)
     # 439 is the kernel's own: a bad address, not an unknown call
     assert guest.run(oci_spec("/caller", FACCESSAT2, linux={"seccomp": profile})).text == f"{errno.EFAULT}\n"
+
+
+def built_of(build: Path, profile: Json) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([build / "runv-filter"], input=json.dumps({"seccomp": profile}).encode(), capture_output=True, check=False)
+
+
+def test_a_filter_that_was_built_outside(guest: Guest, build: Path, caller: Path) -> None:
+    """It is the same as the guest makes of the profile: below the highest name the default, above it no such call."""
+    (guest.rootfs / "caller").write_bytes(caller.read_bytes())
+    (guest.rootfs / "caller").chmod(0o755)
+    syscalls = [{"names": NAMES, "action": "SCMP_ACT_ALLOW"}]
+    made = built_of(build, {"defaultAction": "SCMP_ACT_ERRNO", "defaultErrnoRet": errno.EACCES, "syscalls": syscalls, "flags": ["SECCOMP_FILTER_FLAG_LOG"]})
+    profile = json.loads(made.stdout)
+    assert profile["programFlags"] == 2
+    done = guest.run(oci_spec("/caller", CLONE3, OPENAT2, FACCESSAT2, FAR, linux={"seccomp": profile}))
+    assert [int(line) for line in done.text.split()] == [errno.EACCES, errno.EINVAL, errno.ENOSYS, errno.ENOSYS]
+
+
+def test_what_cannot_be_built(guest: Guest, build: Path) -> None:
+    assert built_of(build, {}).stdout == b"{}\n"
+    wrong = built_of(build, {"defaultAction": "SCMP_ACT_FUN"})
+    assert wrong.returncode == 1
+    assert b"linux.seccomp.defaultAction is not a known action" in wrong.stderr
+    for program, why in (("06", "has a wrong length"), ("", "has a wrong length"), ("0z" * 8, "must be hexadecimal"), ("00" * 8 * 4097, "has a wrong length")):
+        with pytest.raises(AgentError, match=f"oci.linux.seccomp.program {why}"):
+            guest.run(oci_spec("true", linux={"seccomp": {"program": program}}))
+    # The kernel looks at what is in it.
+    with pytest.raises(AgentError, match="seccomp filter: invalid argument"):
+        guest.run(oci_spec("true", linux={"seccomp": {"program": "ff" * 8}}))

@@ -130,7 +130,7 @@ def test_memory_bounds_how_many_wait(size: str, bound: str, memory: str, most: i
 
 
 def test_serving_is_refused(folder: Path) -> None:
-    programs = {name: "/bin/true" for name in ("RUNV_QEMU", "RUNV_KERNEL", "RUNV_INITRD", "RUNV_STANDIN", "RUNV_RELAY", "RUNV_BRIDGE", "RUNV_QEMU_SHIM")}
+    programs = {name: "/bin/true" for name in ("RUNV_QEMU", "RUNV_KERNEL", "RUNV_INITRD", "RUNV_STANDIN", "RUNV_RELAY", "RUNV_BRIDGE", "RUNV_FILTER", "RUNV_WATCH", "RUNV_QEMU_SHIM")}
     with pytest.raises(ConfigError, match="no folder"):
         serve(load({**programs, "RUNV_POOL_FOLDER": ""}), Log())
     with locked_folder(str(folder)), pytest.raises(StateError, match="another server"):

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "seccomp_built.h"
 #include "seccomp_enosys.h"
 
 enum { ARGS_MAX = 6, TRACE_DEFAULT = EPERM };
@@ -261,6 +262,9 @@ int seccomp_build(const struct node *linux_node, struct seccomp_program *program
 	memset(program, 0, sizeof(*program));
 	if (found <= 0)
 		return found;
+	found = seccomp_built(&seccomp, program, error);
+	if (found)
+		return found < 0 ? -1 : 0;
 	/* An empty profile is none, as with runc. */
 	if (!has_member(&seccomp, "defaultAction") && json_array_size(json_object_get(seccomp.json, "syscalls")) == 0)
 		return 0;

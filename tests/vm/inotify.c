@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Watches paths with inotify: says "ready", then a line for each event, its kinds, the path and the name. */
+/* Watches paths with inotify: says "ready", then a line for each event, its kinds, the path and the name. With --map it says how a file begins that is mapped. */
+#include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 static const struct {
@@ -13,12 +16,26 @@ static const struct {
 };
 enum { KINDS = sizeof(kinds) / sizeof(kinds[0]) };
 
+static int show_mapped(const char *path)
+{
+	const char *text = mmap(NULL, 1, PROT_READ, MAP_SHARED, open(path, O_RDONLY | O_CLOEXEC), 0);
+
+	if (text == MAP_FAILED) {
+		perror(path);
+		return 1;
+	}
+	printf("%c\n", text[0]);
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	_Alignas(struct inotify_event) char data[4096];
 	int fd = inotify_init1(IN_CLOEXEC);
 	ssize_t len;
 
+	if (argc == 3 && strcmp(argv[1], "--map") == 0)
+		return show_mapped(argv[2]);
 	setvbuf(stdout, NULL, _IOLBF, BUFSIZ);
 	for (int i = 1; i < argc; i++) {
 		unsigned int mask = 0;

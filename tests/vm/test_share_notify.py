@@ -60,10 +60,16 @@ def test_changes_on_the_host(runv: Runtime, bundle: Bundle, folder: Path, inotif
 
     (place / "sub/file").write_text("new\n")
     _sees(container, "modify /vol/sub file", "modify /ro file")
+    def mapped() -> list[str]:
+        return [container.exec("/inotify", "--map", path).ok().out for path in ("/vol/sub/watched", "/one")]
+
+    assert mapped() == ["o\n", "o\n"]
     (place / "sub/watched").write_text("new\n")
     _sees(container, "modify /vol/sub/watched", "modify /vol/sub watched")
     single.write_text("new\n")
     _sees(container, "modify /one")
+    # What is held for those who watch is not held on to by what the kernel has cached of it.
+    assert mapped() == ["n\n", "n\n"]
     (place / "sub/deep/made").write_text("x")
     _sees(container, "modify /vol/sub/deep made")
     # Whom the folder is of hears that it has changed; that a name is gone only its own machine could say.

@@ -114,20 +114,39 @@ static void touch(int fd, bool content)
 	(void)utimensat(fd, "", times, AT_EMPTY_PATH);
 }
 
+/* 9p drops what it has cached of a file, for those who map it, when nobody holds the file any more. This one we do hold. */
+static void drop_cache(int fd)
+{
+	cleanup_close int file = -1;
+	struct stat status;
+	char path[32];
+
+	if (fstat(fd, &status) < 0 || !S_ISREG(status.st_mode))
+		return;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	file = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	if (file >= 0)
+		(void)posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
+}
+
 static void touch_file(struct toucher *toucher, const struct touch_order *order)
 {
 	int folder = toucher->folders[order->id];
 	bool changed = order->flags & (TOUCH_NEW | TOUCH_GONE);
-	struct file *file = changed ? held(toucher, order->id, order->name) : NULL;
+	struct file *file = held(toucher, order->id, order->name);
 	cleanup_close int fd = -1;
 
 	if (folder < 0)
 		return;
-	if (file)
+	if (file && changed)
 		file_drop(file);
+	else if (file && order->flags & TOUCH_CONTENT)
+		drop_cache(file->fd);
 	if (order->flags & TOUCH_GONE)
 		touch(folder, true);
 	if (order->name_len == 0) {
+		if (toucher->holds_files && order->flags & TOUCH_CONTENT)
+			drop_cache(folder);
 		touch(folder, order->flags & TOUCH_CONTENT);
 		return;
 	}

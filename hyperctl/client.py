@@ -281,4 +281,4 @@ def _gone(error: Exception) -> ConnectError:
     if isinstance(error, TimeoutError):
         return ConnectError("hyperd does not answer in time", hint="timeout_s in the configuration file sets how long that is")
     reason = "it closed the connection" if isinstance(error, http.client.RemoteDisconnected) else str(error) or type(error).__name__
-    return ConnectError(f"lost the connection to hyperd: {reason}", hint="`journalctl -u hyperd` may say why; pods go on running")
+    return ConnectError(f"lost the connection to hyperd: {reason}", hint="`journalctl -u hyperd` may say why, pods go on running; over TCP it may want --tlscacert, --tlscert and --tlskey")

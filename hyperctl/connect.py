@@ -36,7 +36,10 @@ def _unix(path: str) -> socket.socket:
 
 def _unix_hint(path: str, error: OSError) -> str:
     if isinstance(error, PermissionError):
-        return f"only root and the group {_group(path)} may; `usermod -aG {_group(path)} {_user()}` and log in again"
+        group = _group(path)
+        if group == "root":
+            return "only root may, until there is a group hyperd and the daemon is started anew: `groupadd --system hyperd`"
+        return f"only root and the group {group} may; `usermod -aG {group} {_user()}` and log in again"
     return _START
 
 

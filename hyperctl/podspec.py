@@ -300,6 +300,8 @@ def _volume(source: str, place: Place, volumes: list[Fields]) -> str:
         # A folder that is not there is made, as Docker does; what is there may be a file.
         missing = place.local and not os.path.exists(path)
         made = {"kind": "host", "path": path} | ({"type": "DirectoryOrCreate"} if missing else {})
+    elif "/" in source:
+        raise CtlError(f"volume '{source}': neither a volume's name nor a path", hint=f"a folder of the host is written ./{source}, or from the root")
     else:
         made = {"kind": "named", "name": source}
     for volume in volumes:

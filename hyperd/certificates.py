@@ -3,6 +3,8 @@
 import contextlib
 import ipaddress
 import os
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -17,6 +19,8 @@ from hyperd.errors import ConflictError, InvalidError, UnavailableError
 AUTHORITY_DAYS = 3650
 _SKEW = timedelta(minutes=5)
 _NAME_MAX = 64
+# A name of DNS, whose first part may be a star.
+_HOST = re.compile(r"(?=.{1,253}$)(\*\.)?[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?(\.[A-Za-z0-9_]([A-Za-z0-9_-]*[A-Za-z0-9_])?)*")
 
 
 def make_authority(folder: Path, name: str = "hyperd", days: int = AUTHORITY_DAYS) -> Path:
@@ -51,11 +55,13 @@ def issue(folder: Path, kind: Literal["server", "client"], name: str, hosts: tup
     :raise UnavailableError: there is no authority
     :raise ConflictError: there is one of that name
     """
+    if kind == "server":
+        check_hosts(hosts or (name,))
     if not name or "/" in name or name.startswith(".") or len(name) > _NAME_MAX or name == "ca":
-        raise InvalidError(f"cannot name a certificate {name!r}")
+        raise InvalidError(f"cannot name a certificate {name!r}", hint="it becomes the name of a file")
     certificate, key_file = folder / f"{name}.pem", folder / f"{name}-key.pem"
     if certificate.exists() or key_file.exists():
-        raise ConflictError(f"{folder} has a certificate {name} already")
+        raise ConflictError(f"{folder} has a certificate {name} already", hint="choose another name, or move it away with its key")
     authority, authority_key = _authority(folder)
     key = ec.generate_private_key(ec.SECP256R1())
     purpose = ExtendedKeyUsageOID.SERVER_AUTH if kind == "server" else ExtendedKeyUsageOID.CLIENT_AUTH
@@ -78,7 +84,8 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
         certificate = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
         key = serialization.load_pem_private_key((folder / "ca-key.pem").read_bytes(), None)
     except (OSError, ValueError) as error:
-        raise UnavailableError(f"cannot use the authority in {folder}: {error}", hint="`hyperd cert init` makes one") from error
+        cause = (error.strerror if isinstance(error, OSError) else None) or error
+        raise UnavailableError(f"cannot use the authority in {folder}: {cause}", hint="`hyperd cert init` makes one") from error
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise UnavailableError(f"cannot use the authority in {folder}: its key is of another kind")
     return certificate, key
@@ -88,15 +95,20 @@ def _name(text: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
 
 
+def check_hosts(hosts: Iterable[str]) -> None:
+    """:raise InvalidError: one is neither a name nor an address"""
+    for host in hosts:
+        _host(host)
+
+
 def _host(text: str) -> x509.GeneralName:
     try:
         return x509.IPAddress(ipaddress.ip_address(text))
     except ValueError:
         pass  # then it is a name
-    try:
-        return x509.DNSName(text)
-    except ValueError:
-        raise InvalidError(f"not a host's name or address: {text!r}") from None
+    if not _HOST.fullmatch(text):
+        raise InvalidError(f"not a host's name or address: {text!r}", hint="it is written node1.example or 192.0.2.1")
+    return x509.DNSName(text)
 
 
 def _builder(subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, days: int) -> x509.CertificateBuilder:

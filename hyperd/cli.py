@@ -65,7 +65,9 @@ def config_group() -> None:
 @click.pass_obj
 def config_check(path: str, file: str) -> None:
     """Say whether FILE, or the settings' file, can be used."""
-    settings.load(file or path)
+    config = settings.load(file or path)
+    for sentence in settings.check_host(config, file or path or settings.CONFIG_PATH):
+        click.echo(f"note: {sentence}", err=True)
     click.echo(f"{file or path or settings.CONFIG_PATH}: in order")
 
 
@@ -92,9 +94,11 @@ def cert_init(folder: str, name: str, hosts: tuple[str, ...]) -> None:
     """Make an authority, a certificate for this server, and one for a client."""
     from hyperd import certificates
 
-    where = Path(folder)
+    where = Path(folder).absolute()
+    names = hosts or (os.uname().nodename, "localhost", "127.0.0.1", "::1")
+    certificates.check_hosts(names)
     certificates.make_authority(where, name)
-    certificates.issue(where, "server", "server", hosts or (os.uname().nodename, "localhost", "127.0.0.1", "::1"))
+    certificates.issue(where, "server", "server", names)
     certificates.issue(where, "client", "client")
     click.echo(f"{folder}: ca.pem, server.pem and client.pem with their keys. In the settings:\n")
     lines = {"certificate": "server.pem", "key": "server-key.pem", "authority": "ca.pem"}

@@ -1,5 +1,10 @@
 """The daemon's settings: a TOML file, every key of it checked, every path its own setting so that two daemons can live side by side."""
 
+import grp
+import ipaddress
+import re
+import shutil
+import ssl
 import tomllib
 from pathlib import Path
 from typing import Annotated
@@ -173,7 +178,50 @@ def _check(config: Config, source: str) -> None:
         raise InvalidError(f"{source}: log_level must be debug, info, warning or error, not {config.log_level!r}")
     if config.restart.limit_s < config.restart.base_s:
         raise InvalidError(f"{source}: restart.limit_s must not be less than restart.base_s")
+    _check_network(config.network, source)
     _check_tcp(config.api, source)
+
+
+def _check_network(network: Network, source: str) -> None:
+    for name, value in (("subnet", network.subnet), ("pool", network.pool)):
+        try:
+            ipaddress.ip_network(value)
+        except ValueError as error:
+            raise InvalidError(f"{source}: network.{name}: {error}", hint="it is written 192.168.123.0/24") from None
+    for address in network.resolvers:
+        try:
+            ipaddress.ip_address(address)
+        except ValueError as error:
+            raise InvalidError(f"{source}: network.resolvers: {error}") from None
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,15}", network.bridge):
+        raise InvalidError(f"{source}: network.bridge: {network.bridge!r} is no name of a link", hint="at most 15 letters, digits, '-', '_' and '.'")
+    if network.mark & (network.mark - 1):
+        raise InvalidError(f"{source}: network.mark must be one bit, as {1 << 20:#x}, and not {network.mark:#x}")
+
+
+def check_host(config: Config, source: str) -> list[str]:
+    """What of the host the settings name; what is amiss and yet no error, in sentences.
+
+    :raise InvalidError: a program or a certificate cannot be used
+    """
+    for name, program in (("runv", config.runv), ("monitor", config.monitor)):
+        if program and shutil.which(program) is None:
+            raise InvalidError(f"{source}: {name}: there is no program {program}", hint="leave it out for the one that is installed beside hyperd")
+    tls = config.api.tls
+    if tls.certificate:
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(tls.certificate, tls.key)
+            context.load_verify_locations(tls.authority)
+        except (OSError, ValueError) as error:
+            cause = error.strerror if isinstance(error, OSError) and error.strerror else error
+            raise InvalidError(f"{source}: api.tls: its certificate, key and authority cannot be used: {cause}", hint="`hyperd cert init` makes them") from None
+    try:
+        grp.getgrnam(config.api.group)
+    except KeyError:
+        if config.api.group:
+            return [f"there is no group {config.api.group}: only root may use the socket (`groupadd --system {config.api.group}`)"]
+    return []
 
 
 def _check_tcp(api: Api, source: str) -> None:

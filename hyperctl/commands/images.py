@@ -163,15 +163,16 @@ def commit(app: App, name: str, reference: str, author: str, message: str, chang
     out(str(image.get("id", "")))
 
 
-@command("load", examples="hyperctl load busybox.tar\ndocker save app | hyperctl load\nhyperctl load -i layout.tar --name app:1")
+@command("load", examples="hyperctl load busybox.tar\ndocker save app | hyperctl load\nhyperctl load -i layout.tar --name app:1\nhyperctl load -i all.tar -r app:1 -r app:2")
 @click.option("-i", "--input", "source", metavar="FILE", help="The archive. Default: stdin.")
 @click.option("-n", "--name", help="A name for an image that brings none.")
+@click.option("-r", "--references", multiple=True, metavar="NAME", help="Of several images, only the one of this name.")
 @click.option("-q", "--quiet", is_flag=True, help="Only the names.")
 @click.argument("file", required=False)
 @pass_app
-def load(app: App, source: str | None, file: str | None, name: str | None, quiet: bool) -> None:
+def load(app: App, source: str | None, file: str | None, name: str | None, references: tuple[str, ...], quiet: bool) -> None:
     """Get images from an archive: of Docker, of the OCI, packed or not."""
-    query = {"name": name}
+    query = {"name": name, "references": list(references)}
     if source and file:
         raise click.UsageError("name one archive, by -i or after the options", click.get_current_context())
     source = source or file
@@ -181,8 +182,13 @@ def load(app: App, source: str | None, file: str | None, name: str | None, quiet
                 show.advance(count)
         result = follow(upload.lines(), quiet=quiet)
     for image in result.get("images") or []:
-        for text in image.get("names") or [str(image.get("id", ""))]:
+        for text in _loaded(image.get("names") or [], references) or [str(image.get("id", ""))]:
             out(text if quiet else f"loaded {text}")
+
+
+def _loaded(names: list[str], wanted: tuple[str, ...]) -> list[str]:
+    """Of all names that an image has those that were asked for; all where none was."""
+    return [name for name in names if not wanted or name in wanted or name.removesuffix(":latest") in wanted]
 
 
 @contextmanager

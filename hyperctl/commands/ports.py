@@ -22,7 +22,7 @@ _publish = click.option(
 )
 
 
-@group("ports", examples="hyperctl ports ls web\nhyperctl ports add -p 8443:443 web\nhyperctl ports delete -p 8443:443 web")
+@group("ports", examples="hyperctl ports ls web\nhyperctl ports add -p 8443:443 web\nhyperctl ports rm -p 8443:443 web")
 def ports() -> None:
     """Published ports of pods, while they run."""
 
@@ -51,12 +51,25 @@ def add_(app: App, pod: str, publish: tuple[str, ...]) -> None:
     app.client.post(path("pods", pod, "ports"), _ports(publish))
 
 
+@ports.sub("rm", examples="hyperctl ports rm -p 8443:443 web")
+@_publish
+@click.argument("pod", type=POD)
+@pass_app
+def rm(app: App, pod: str, publish: tuple[str, ...]) -> None:
+    """Publish ports no longer."""
+    _unpublish(app, pod, publish)
+
+
 @ports.sub("delete")
 @_publish
 @click.argument("pod", type=POD)
 @pass_app
 def delete(app: App, pod: str, publish: tuple[str, ...]) -> None:
-    """Publish ports no longer."""
+    """Publish ports no longer: the same as rm."""
+    _unpublish(app, pod, publish)
+
+
+def _unpublish(app: App, pod: str, publish: tuple[str, ...]) -> None:
     app.client.delete(path("pods", pod, "ports"), _ports(publish))
 
 

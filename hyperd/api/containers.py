@@ -118,11 +118,11 @@ async def kill(call: Call) -> None:
     _, record = container_of(call)
     number = signal_number(call.params.signal)
     if record.phase not in ("running", "stopping"):
-        raise ConflictError(f"container {record.name} is not running")
+        raise ConflictError(f"container {record.name} is not running", hint="start it first")
     try:
         await call.services.tools.runtime.kill(record.id, number)
     except MissingError:
-        raise ConflictError(f"container {record.name} is not running") from None
+        raise ConflictError(f"container {record.name} is not running", hint="start it first") from None
 
 
 async def rename(call: Call) -> ContainerView:
@@ -164,7 +164,7 @@ async def attach(call: Call) -> Any:
     """Its streams; of one that was not started yet, from the first byte on."""
     pod, record = container_of(call)
     if record.phase == "exited" and not record.retry_at:
-        raise ConflictError(f"container {record.name} is not running")
+        raise ConflictError(f"container {record.name} is not running", hint="start it first")
     streams = {"stdin": call.params.stdin, "stdout": call.params.stdout, "stderr": call.params.stderr}
     # Who was there before the program ran is told everything; one who comes later must not hold it up.
     hold = record.phase not in ("running", "stopping")
@@ -182,7 +182,7 @@ async def resize(call: Call) -> None:
     pod, record = container_of(call)
     rows, columns = size_of([call.body.rows, call.body.columns])
     if record.phase not in ("running", "starting"):
-        raise ConflictError(f"container {record.name} is not running")
+        raise ConflictError(f"container {record.name} is not running", hint="start it first")
     await pod.tools.monitors.resize(pod.tools.folder(record.pod, record.id), rows, columns)
 
 

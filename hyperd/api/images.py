@@ -95,9 +95,10 @@ class AuthBody(Body, frozen=True):
 
 
 class LoadParams(Params, frozen=True):
-    """``name`` replaces the name of the only image."""
+    """``name`` replaces the name of the only image. ``references``: load those of these names only; may be repeated."""
 
     name: str = ""
+    references: tuple[str, ...] = ()
 
 
 class SaveParams(Params, frozen=True):
@@ -186,7 +187,7 @@ async def load(call: Call) -> web.StreamResponse:
         lines = Lines(call)
 
         async def work(report: Callable[[Progress], None]) -> dict[str, Any]:
-            images = await call.services.images.load(path, name=call.params.name or None, progress=report)
+            images = await call.services.images.load(path, name=call.params.name or None, references=call.params.references, progress=report)
             for image in images:
                 await call.services.tools.bus.publish("image", "load", image.id, (image.names or (image.id,))[0])
             return {"images": [view(call, image) for image in images]}

@@ -157,7 +157,7 @@ async def disconnect(call: Call) -> NetworkView:
     pod = call.services.manager.find(call.body.pod)
     network = networks_of(call).find(call.name())
     if not any(one.network == network.name for one in pod.book.pod.spec.interfaces):
-        raise MissingError(f"pod {pod.book.pod.name} is not in network {network.name}")
+        raise MissingError(f"pod {pod.book.pod.name} is not in network {network.name}", hint="`hyperctl inspect` shows its networks")
     await pod.disconnect(network.name)
     await call.services.tools.bus.publish("network", "disconnect", network.name, network.name, pod=pod.book.pod.name)
     return _view(call, network)
@@ -198,7 +198,7 @@ async def unpublish(call: Call) -> list[spec.Port]:
 
     for wanted in call.body.ports:
         if not any(same(one, wanted) for one in ports_of(pod.book.pod.spec)):
-            raise MissingError(f"pod {pod.book.pod.name} does not publish {wanted.host_port}/{wanted.protocol}")
+            raise MissingError(f"pod {pod.book.pod.name} does not publish {wanted.host_port}/{wanted.protocol}", hint="`hyperctl ports ls` shows what it publishes")
 
     def kept(all_of_them: tuple[spec.Port, ...]) -> tuple[spec.Port, ...]:
         return tuple(one for one in all_of_them if not one.host_port or not any(same(one, wanted) for wanted in call.body.ports))
@@ -230,7 +230,7 @@ async def forward(call: Call) -> web.StreamResponse:
 
 async def _open(pod: Pod, port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     if pod.book.pod.phase != "running":
-        raise ConflictError(f"pod {pod.book.pod.name} is not running")
+        raise ConflictError(f"pod {pod.book.pod.name} is not running", hint="start it first")
     addresses = [str(ipaddress.ip_interface(one).ip) for found in pod.book.pod.addresses.values() for one in found]
     if not addresses:
         raise ConflictError(f"pod {pod.book.pod.name} has no address")

@@ -207,7 +207,7 @@ async def kill(call: Call) -> None:
     pod = pod_of(call)
     number = signal_number(call.params.signal)
     if pod.book.pod.phase not in ("starting", "running", "stopping"):
-        raise ConflictError(f"pod {pod.book.pod.name} is {policy.state_of(pod.book.pod)}")
+        raise ConflictError(f"pod {pod.book.pod.name} is {policy.state_of(pod.book.pod)}", hint="start it first")
     if number == signals.SIGKILL:
         await pod.ask_stop(0.0)
         await pod.rested()
@@ -285,7 +285,7 @@ async def top(call: Call) -> Top:
     """The processes of all containers."""
     pod = pod_of(call)
     if pod.book.pod.phase != "running":
-        raise ConflictError(f"pod {pod.book.pod.name} is {policy.state_of(pod.book.pod)}")
+        raise ConflictError(f"pod {pod.book.pod.name} is {policy.state_of(pod.book.pod)}", hint="start it first")
     rows: list[list[str]] = []
     for record in pod.book.of_kind("main", "sidecar", "init"):
         if record.phase == "running":

@@ -10,6 +10,7 @@ from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError
 from hyperd.pods.pod import Pod
 from hyperd.pods.ports import Runtime
 from hyperd.pods.runv import RunvFailure
+from hyperd.pods.size import check_size
 from hyperd.store import ContainerRecord
 
 _PERIOD_US = 100_000
@@ -48,6 +49,7 @@ async def resize(runtime: Runtime, pod: Pod, wanted: PatchBody) -> None:
     if wanted.container is not None and wanted.resources is None:
         raise InvalidError("container: it is resources that one container has")
     machine, resources = wanted.machine or MachineBody(), wanted.resources or ResourcesBody()
+    check_size(machine.vcpus or 0, machine.memory_mib or 0)
     chosen = _chosen(pod, wanted.container)
     if pod.book.pod.phase == "running" and (machine != MachineBody() or resources != ResourcesBody()):
         await _resize(runtime, pod, machine, [one for one in chosen if one.phase in _PHASES], resources)

@@ -68,7 +68,7 @@ class PodStats(msgspec.Struct, frozen=True):
 async def pod_stats(services: Services, pod: Pod) -> PodStats:
     """:raise ConflictError: it does not run"""
     if pod.book.pod.phase != "running":
-        raise ConflictError(f"pod {pod.book.pod.name} is {policy.state_of(pod.book.pod)}")
+        raise ConflictError(f"pod {pod.book.pod.name} is {policy.state_of(pod.book.pod)}", hint="start it first")
     running = [one for one in pod.book.of_kind("main", "sidecar", "init") if one.phase == "running"]
     machine = services.tools.runtime.machine_size(pod.book.pod.id)[1] << 20
     found = await asyncio.gather(*(_container_stats(services, one.id, one.name, machine) for one in running))

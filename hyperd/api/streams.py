@@ -6,6 +6,8 @@ the input. Nobody's output is kept in memory for a client that does not read: th
 
 import asyncio
 import contextlib
+import errno
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any
@@ -77,9 +79,14 @@ def take_stream(call: Call) -> None:
     call.services.streams += 1
 
 
+_FULL = (os.strerror(errno.ENOSPC), os.strerror(errno.EDQUOT), "disk is full")
+_ROOM = "`hyperctl prune` removes what nobody uses"
+
+
 def error_document(error: HyperError) -> dict[str, Any]:
     """What the API says of an error."""
-    document: dict[str, Any] = {"kind": error.kind, "message": error.message, "hint": error.hint}
+    hint = error.hint or (_ROOM if any(words in error.message for words in _FULL) else "")
+    document: dict[str, Any] = {"kind": error.kind, "message": error.message, "hint": hint}
     code = getattr(error, "exit_code", None)
     return document if code is None else {**document, "exit_code": code}
 

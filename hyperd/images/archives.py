@@ -144,6 +144,8 @@ class _Raw:
 
 
 def _members(fd: int) -> dict[str, _Member]:
+    if not os.fstat(fd).st_size:
+        raise InvalidError("the archive is empty", hint="`hyperctl load -i FILE` reads a file")
     source = _Skipping(fd)
     reader = tar.Reader(source, source.skip)
     size = os.fstat(fd).st_size

@@ -131,7 +131,7 @@ class Catalog:
                 raise InvalidError(f"{name} is the beginning of the ids of {len(ids)} images")
             if ids:
                 return ids[0]
-        raise MissingError(f"there is no image {name}", hint=f"hyperctl pull {name}")
+        raise MissingError(f"there is no image {name}", hint=f"`hyperctl images` lists those that there are, `hyperctl pull {name}` gets it")
 
     def _by_reference(self, reference: Reference) -> ImageRecord | None:
         if reference.digest:

@@ -8,6 +8,7 @@ import base64
 import contextlib
 import json
 import logging
+import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -31,6 +32,11 @@ _RETRY_AFTER_MAX_S = 60.0
 _PAUSE_MAX_S = 30.0
 _Result = TypeVar("_Result")
 Body = Callable[[], AsyncIterator[bytes]]
+
+
+def _cause(error: OSError) -> str:
+    """The kernel's own words; asyncio has others."""
+    return os.strerror(error.errno) if error.errno is not None and error.errno > 0 else error.strerror or str(error)
 
 
 class PassingError(UnavailableError):
@@ -198,7 +204,7 @@ class Client:
         except TimeoutError as error:
             raise PassingError(f"{self.name} stands still") from error
         except aiohttp.ClientConnectorError as error:
-            raise PassingError(f"cannot connect to {self.name}: {error.os_error.strerror or error.os_error}") from error
+            raise PassingError(f"cannot connect to {self.name}: {_cause(error.os_error)}", hint="look after its name and the network; without one, `hyperctl load` takes an archive") from error
         except (aiohttp.ClientPayloadError, aiohttp.ServerDisconnectedError, ConnectionError) as error:
             raise PassingError(f"{self.name} broke off the connection") from error
         except aiohttp.InvalidURL as error:

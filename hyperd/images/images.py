@@ -254,17 +254,21 @@ class Images:
     # Archives
 
     async def load(
-        self, source: Path | int, *, name: str | None = None, progress: Report = ignore
+        self, source: Path | int, *, name: str | None = None, references: Sequence[str] = (), progress: Report = ignore
     ) -> tuple[Image, ...]:
-        """The images of an archive or a layout: of a file, a folder, or a descriptor. ``name`` replaces the name of the only one.
+        """The images of an archive or a layout: of a file, a folder, or a descriptor. ``references``: of several, those with these names only.
+        ``name`` replaces the name of the only one.
 
         :raise InvalidError: it is damaged, or is no archive
+        :raise MissingError: it has no image of one of the names
         """
         given = [parse(name)] if name else []
         spool = self._store.temporary()
         try:
             archive = await open_archive(source, spool, self._settings.layer_bytes_max, self._settings.stall_timeout_s)
             found = await in_thread(images_of, archive, platforms.own())
+            if references:
+                found = chosen(found, [parse(text) for text in references])
             if given and len(found) > 1:
                 raise InvalidError(f"the archive has {len(found)} images, which cannot all be called {name}")
             return tuple([await self._load_one(each, given or each.names, progress) for each in found])
@@ -295,6 +299,19 @@ class Images:
                 names = [parse(text)] if _is_name(text, record, self._store) else []
                 saved.append(Saved(names, record.manifest, self._catalog.manifest(record), record.diff_ids))
             await in_thread(write_archive, _merged(saved), target, self._store, docker=kind == "docker")
+
+
+def chosen(found: Sequence[Found], wanted: Sequence[Reference]) -> list[Found]:
+    """Of an archive's images those of the names that are wanted, with these names alone. Pure.
+
+    :raise MissingError: one is not there
+    """
+    there = {name for each in found for name in each.names}
+    for name in wanted:
+        if name not in there:
+            raise MissingError(f"the archive has no image {name}", hint=f"it has {', '.join(sorted(map(str, there))) or 'no names'}")
+    kept = [each._replace(names=[name for name in each.names if name in wanted]) for each in found]
+    return [each for each in kept if each.names]
 
 
 def _layer_media(layer: Unpacked) -> tuple[str, str, int]:

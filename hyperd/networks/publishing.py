@@ -53,7 +53,7 @@ class Publishing:
         outward = (item.network for item in record.attachments if not known[item.network].internal)
         name = port.network or next(outward, "")
         if not name:
-            raise InvalidError(f"pod {record.id} has no network that ports could be published from")
+            raise InvalidError(f"pod {record.id} has no network that ports could be published from", hint="`hyperctl network connect default POD` gives it one")
         if record.attachment(name) is None:
             raise InvalidError(f"pod {record.id} is not in network {name}")
         if known[name].internal:
@@ -68,7 +68,7 @@ class Publishing:
         taken += [(pod, each) for each in before if each.host_port]
         for owner, other in taken:
             if port.host_port and ports.clash(port, other):
-                raise ConflictError(f"{ports.describe(port, port.host_port)}: published by pod {owner} already")
+                raise ConflictError(f"{ports.describe(port, port.host_port)}: published by pod {owner} already", hint="choose another port of the host, or remove that pod")
 
     async def unpublish(self, pod: str, maps: Iterable[PortMap] | None) -> None:
         """None: all of the pod's."""

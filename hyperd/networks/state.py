@@ -32,7 +32,7 @@ class State:
         try:
             return self.networks[name]
         except KeyError:
-            raise MissingError(f"no such network: {name}") from None
+            raise MissingError(f"no such network: {name}", hint=f"`hyperctl network list` shows those that there are, `hyperctl network create {name}` makes it") from None
 
     def pods_of(self, network: str) -> tuple[str, ...]:
         return tuple(pod.id for pod in self.pods.values() if pod.attachment(network) is not None)

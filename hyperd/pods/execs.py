@@ -42,7 +42,7 @@ class Execs:
         :raise ConflictError: the container does not run
         """
         if (container.phase if container is not None else pod.book.pod.phase) != "running":
-            raise ConflictError(f"{f'container {container.name}' if container else f'pod {pod.book.pod.name}'} is not running")
+            raise ConflictError(f"{f'container {container.name}' if container else f'pod {pod.book.pod.name}'} is not running", hint="start it")
         await self._forget_old(pod)
         identity = container.id if container is not None else pod.book.pod.id
         return await pod.book.put_exec(

@@ -15,6 +15,7 @@ from hyperd.pods import policy
 from hyperd.pods.book import Book
 from hyperd.pods.pod import Pod
 from hyperd.pods.ready import ReadyMachines
+from hyperd.pods.size import check_size
 from hyperd.pods.tools import Tools, new_id, now
 from hyperd.store import ContainerRecord, PodRecord
 from hyperd.store.records import Desired
@@ -131,7 +132,7 @@ class Manager:
             if matches:
                 mains = [pair for pair in matches if pair[1].kind == "main"]
                 return _only(mains[:1] if matches[0][0].book.pod.name == name else mains or matches, "container", name)
-        raise MissingError(f"no such container: {name}")
+        raise MissingError(f"no such container: {name}", hint=_LISTED["container"])
 
     async def create(self, wanted: spec.Pod, *, auto_remove: bool = False) -> Pod:
         """Writes a pod down; it does not run yet.
@@ -140,6 +141,7 @@ class Manager:
         :raise ConflictError: its name is taken
         """
         check_pod(wanted)
+        check_size(wanted.vcpus, wanted.memory_mib)
         # To the end, whoever asked for it is still there or not: a pod that is written down has its task.
         return await asyncio.shield(asyncio.ensure_future(self._create(wanted, auto_remove)))
 
@@ -237,11 +239,14 @@ class Manager:
             _LOG.error("the task of a pod failed", exc_info=error, extra={"id": pod.book.pod.id})
 
 
+_LISTED = {"pod": "`hyperctl list` shows those that there are", "container": "`hyperctl list container` shows those that there are"}
+
+
 def _only(found: list[Found], kind: str, name: str) -> Found:
     if len(found) > 1:
         raise ConflictError(f"{kind} {name} is ambiguous: {len(found)} match", hint="use more of its id")
     if not found:
-        raise MissingError(f"no such {kind}: {name}")
+        raise MissingError(f"no such {kind}: {name}", hint=_LISTED[kind])
     return found[0]
 
 

@@ -143,7 +143,7 @@ class Pod:
     async def ask_pause(self, paused: bool) -> None:
         """Wants all of it to stand still, or go on."""
         if self.book.pod.phase != "running":
-            raise ConflictError(f"pod {self.book.pod.name} is {policy.state_of(self.book.pod)}")
+            raise ConflictError(f"pod {self.book.pod.name} is {policy.state_of(self.book.pod)}", hint="start it first")
         await self.book.change(paused=paused)
         self.wake()
         await self.book.until(lambda: self.book.pod.phase != "running" or self._paused() == paused)

@@ -28,7 +28,7 @@ async def attach(pod: Pod, volume: Volume, path: str, *, container: str = "", re
     """
     at = posixpath.normpath(path)
     if not path.startswith("/") or "\0" in path or at in ("/", "//"):
-        raise InvalidError(f"path: {path!r} is no place for a volume")
+        raise InvalidError(f"path: {path!r} is no place for a volume", hint="it is an absolute path in the container, and not the root")
     chosen = [one for one in pod.book.pod.spec.containers if container in ("", one.name)]
     if not chosen:
         raise MissingError(f"pod {pod.book.pod.name} has no container {container or 'at all'}")

@@ -98,4 +98,4 @@ def _run(command: list[str], path: str, *keep: int) -> None:
     except subprocess.TimeoutExpired as error:
         raise UnavailableError(f"cannot make disk {path}: {command[0]} does not end") from error
     if done.returncode != 0:
-        raise UnavailableError(f"cannot make disk {path}: {command[0]}: {done.stderr.strip() or done.returncode}")
+        raise UnavailableError(f"cannot make disk {path}: {command[0]}: {(done.stderr.strip().splitlines() or [str(done.returncode)])[-1]}")

@@ -97,7 +97,7 @@ class Volumes:
                 about = msgspec.json.decode(file.read(), type=_About)
             status = os.stat(os.path.join(folder, _DISK))
         except (FileNotFoundError, NotADirectoryError, msgspec.DecodeError):
-            raise MissingError(f"no such volume: {name}") from None
+            raise MissingError(f"no such volume: {name}", hint=f"`hyperctl volume list` shows those that there are, `hyperctl volume create {name}` makes it") from None
         path = os.path.join(folder, _DISK)
         return Volume(name, path, about.fstype, status.st_size, status.st_blocks * 512, about.created, about.labels)
 
@@ -113,7 +113,7 @@ class Volumes:
         try:
             os.rename(os.path.join(self._root, name), gone)
         except FileNotFoundError:
-            raise MissingError(f"no such volume: {name}") from None
+            raise MissingError(f"no such volume: {name}", hint=f"`hyperctl volume list` shows those that there are, `hyperctl volume create {name}` makes it") from None
         await asyncio.to_thread(shutil.rmtree, gone, ignore_errors=True)
         return volume.used
 
@@ -172,7 +172,7 @@ class Volumes:
             raise InvalidError(f"invalid volume name {name!r}", hint="1 to 128 of a-z, A-Z, 0-9, _, . and -, a letter or digit first")
         folder = os.path.join(self._root, name)
         if os.path.exists(folder):
-            raise ConflictError(f"volume {name} exists already")
+            raise ConflictError(f"volume {name} exists already", hint="choose another name, or remove it")
         new = os.path.join(self._root, f"{_NEW}{secrets.token_hex(4)}")
         try:
             os.mkdir(new, 0o700)
@@ -183,7 +183,7 @@ class Volumes:
             _sync(self._root)
         except OSError as error:
             if os.path.exists(folder):
-                raise ConflictError(f"volume {name} exists already") from error
+                raise ConflictError(f"volume {name} exists already", hint="choose another name, or remove it") from error
             raise UnavailableError(f"cannot make volume {name}: {error.strerror}") from error
         finally:
             shutil.rmtree(new, ignore_errors=True)

@@ -195,6 +195,7 @@ def test_inspect(cli: Cli, fake: Fake) -> None:
         (["pause", "web"], "POST /pods/web/pause", {}, None),
         (["resume", "web"], "POST /pods/web/unpause", {}, None),
         (["update", "--cpu", "2", "-m", "1g", "-l", "a=b", "--label-rm", "c", "web"], "PATCH /pods/web", {}, {"labels": {"a": "b", "c": None}, "machine": {"vcpus": 2, "memory_mib": 1024}}),
+        (["ports", "rm", "-p", "8443:443", "web"], "DELETE /pods/web/ports", {}, {"ports": [{"host_port": 8443, "container_port": 443}]}),
         (["update", "--cpus", "0.5", "--memory-limit", "300m", "-c", "a", "web"], "PATCH /pods/web", {}, {"resources": {"cpu": 0.5, "memory": 300}, "container": "a"}),
         (["ports", "add", "-p", "8443:443", "web"], "POST /pods/web/ports", {}, {"ports": [{"container_port": 443, "host_port": 8443}]}),
         (["ports", "delete", "-p", "8443:443", "web"], "DELETE /pods/web/ports", {}, {"ports": [{"container_port": 443, "host_port": 8443}]}),

@@ -139,6 +139,9 @@ def test_certificates_are_not_made_twice(tls: Path) -> None:
         certificates.issue(tls, "client", "client")
     with pytest.raises(InvalidError):
         certificates.issue(tls, "client", "../x")
+    for host in ("a b", "", "-x", "a..b"):
+        with pytest.raises(InvalidError, match="not a host"):
+            certificates.issue(tls, "server", "other", (host,))
     with pytest.raises(UnavailableError, match="cert init"):
         try:
             certificates.issue(tls / "none", "client", "x")
@@ -158,11 +161,33 @@ def test_certificates_are_not_made_twice(tls: Path) -> None:
         ({"api": {"listen": "0.0.0.0:1", "plain_loopback": True}}, "only a loopback address"),
         ({"api": {"listen": "nowhere"}}, "HOST:PORT"),
         ({"api": {"tls": {"key": "/x"}}}, "certificate, key and authority"),
+        ({"network": {"subnet": "10.0.0.0/99"}}, "network.subnet"),
+        ({"network": {"pool": "10.0.0.1/8"}}, "network.pool"),
+        ({"network": {"resolvers": ["one.example"]}}, "network.resolvers"),
+        ({"network": {"bridge": "a-name-that-is-too-long"}}, "network.bridge"),
+        ({"network": {"mark": 3}}, "one bit, as 0x100000, and not 0x3"),
+        ({"machines": {"vcpus_max": 1000}}, "machines.vcpus_max"),
     ],
 )
 def test_settings_that_cannot_be(data: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidError, match=message):
         config.parse(data, "the file")
+
+
+def test_what_the_settings_name_is_looked_at(tls: Path) -> None:
+    def checked(data: dict[str, Any]) -> list[str]:
+        return config.check_host(config.parse(data, "the file"), "the file")
+
+    paths = {"certificate": f"{tls}/server.pem", "key": f"{tls}/server-key.pem", "authority": f"{tls}/ca.pem"}
+    assert checked({"api": {"tls": paths, "group": "root"}}) == []
+    assert "groupadd --system nonesuch" in checked({"api": {"group": "nonesuch"}})[0]
+    for wrong, message in (
+        ({"api": {"tls": paths | {"key": f"{tls}/none.pem"}}}, "No such file or directory"),
+        ({"api": {"tls": paths | {"key": f"{tls}/client-key.pem"}}}, "api.tls"),
+        ({"runv": "/none/runv"}, "runv: there is no program /none/runv"),
+    ):
+        with pytest.raises(InvalidError, match=message):
+            checked(wrong)
 
 
 def test_settings_are_shown_as_they_are_read(tmp_path: Path) -> None:

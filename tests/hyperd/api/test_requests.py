@@ -11,7 +11,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from hyperd.api.streams import error_document
 from hyperd.config import Api
+from hyperd.errors import UnavailableError
 
 from .harness import POD, Site, serve
 
@@ -37,6 +39,28 @@ def test_a_pod_from_the_cradle_to_the_grave(tmp_path: Path) -> None:
         assert not site.world.status and not site.world.files
 
     serve(tmp_path, work)
+
+
+def test_what_is_not_there_is_told_with_the_next_step(tmp_path: Path) -> None:
+    async def work(site: Site) -> None:
+        for path in ("/pods/x", "/containers/x", "/containers/p%2Fx", "/volumes/x", "/images/x"):
+            answer = await site.ask("GET", path)
+            assert answer.status == 404 and "hyperctl " in answer.json["error"]["hint"], path
+        for path in ("/pods/p/top", "/pods/p/stats", "/pods/p/pause"):
+            await site.ask("POST", "/pods", {"spec": POD})
+            answer = await site.ask("GET" if "pause" not in path else "POST", path)
+            assert answer.status == 409 and answer.json["error"]["hint"] == "start it first", path
+        for size, hint in (({"vcpus": 250}, "it has "), ({"memory_mib": 1 << 23}, "MiB")):
+            answer = await site.ask("POST", "/pods", {"spec": POD | {"name": "q"} | size})
+            assert answer.status == 400 and hint in answer.json["error"]["hint"]
+
+    serve(tmp_path, work)
+
+
+def test_a_full_disk_is_told_with_what_makes_room() -> None:
+    full = UnavailableError("cannot write /x: No space left on device")
+    assert "hyperctl prune" in error_document(full)["hint"]
+    assert error_document(UnavailableError("cannot write /x: Input/output error"))["hint"] == ""
 
 
 def test_pods_of_files(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from runv.errors import ConfigError
 from runv.files import read_text, write_atomic
 from runv.sandbox.layout import SandboxFolder
 from runv.storage.devices import DevicePlan, Numbers
-from runv.storage.images import Image, Wish, open_image
+from runv.storage.images import Image, Wish, open_image, wish
 from runv.storage.plan import GuestDisk
 from runv.vm.machine import Disk
 
@@ -77,12 +77,31 @@ def write_down(sandbox: SandboxFolder, container: str, opened: Opened) -> list[D
     """Notes what ``container`` uses; returns what has to be attached for it. The caller holds the sandbox's lock."""
     if not opened.wishes:
         return []
+    _check_names(sandbox, opened.wishes)
     present = used(sandbox)
     missing = opened.missing(present)
     modes = present | {disk.serial: disk.read_only for disk in missing}
     os.makedirs(sandbox.path("disks"), 0o700, exist_ok=True)
     _save_own(sandbox, container, own_of(sandbox, container) | {wish.serial: modes[wish.serial] for wish in opened.wishes})
     return missing
+
+
+def keep_names(sandbox: SandboxFolder, paths: dict[str, str]) -> None:
+    """Notes where the disks of a restored machine are, by their serials, which are made of the inodes of other files: those of where it was saved."""
+    write_atomic(sandbox.path("serials.json"), json.dumps({serial: wish(path, read_only=True).serial for serial, path in paths.items()}))
+
+
+def _check_names(sandbox: SandboxFolder, wishes: Iterable[Wish]) -> None:
+    """:raise ConfigError: a disk would be taken for another one, which the guest knows by its name"""
+    try:
+        now: dict[str, str] = json.loads(read_text(sandbox.path("serials.json")))
+    except FileNotFoundError:
+        return
+    for wanted in wishes:
+        if now.get(wanted.serial, wanted.serial) != wanted.serial:
+            raise ConfigError(
+                f"cannot attach disk {wanted.path}: the machine, which was restored, knows another one by its name", hint="a copy of the file has another name"
+            )
 
 
 def own_of(sandbox: SandboxFolder, container: str) -> dict[str, bool]:

@@ -11,6 +11,7 @@
                               groups.json      cgroups that those who left had made, for the last one to remove
                               paused           the machine stands still
                               shared           its guest has mounted the share
+                              serials.json     in a restored machine: what its disks would be called now, by what they are called
                               waiting.json     containers of a restored machine that nobody has restored yet
                               share/           a mount point; filled only in QEMU's own mount namespace
 """

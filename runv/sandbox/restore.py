@@ -17,7 +17,7 @@ from runv.errors import AgentLostError, ConfigError, StateError, VmError, reason
 from runv.files import locked_folder, read_text, write_atomic
 from runv.log import Log
 from runv.processes import Identity
-from runv.sandbox import boot, claims, hookpoints, image, join, network, programs, standin, view, wishes
+from runv.sandbox import boot, claims, disks, hookpoints, image, join, network, programs, standin, view, wishes
 from runv.sandbox.boot import Come, Wanted
 from runv.sandbox.connection import carrier_of, connect
 from runv.sandbox.create import check_terminal, hand_over, loans_of, read_bundle
@@ -262,6 +262,7 @@ def _boot(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Id
         except BaseException:
             agent.close()
             raise
+        disks.keep_names(sandbox, {disk.serial: plan.paths[disk.serial] for disk in plan.saved.disks})
         placing.keep()
     finally:
         placing.close()

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Bundle, Created, Runtime, new_id, refusal, wait_until
+from .harness import Bundle, Created, Runtime, console_socket, new_id, on_terminal, refusal, wait_until
+from .network.nets import Net, in_namespace, ip
 from .test_disks import command
 
 pytestmark = pytest.mark.vm
@@ -60,19 +61,22 @@ def test_it_goes_on_beside_its_likeness(runv: Runtime, bundle: Bundle, folder: P
     wait_until(lambda: last(source) > 2, "the first counts")
     sleeping = runv.popen("exec", source.id, "sleep", "1000", stdin=subprocess.DEVNULL)
     wait_until(lambda: b"1000" in runv.run("ps", source.id).stdout, "the further process")
+    before = last(source)
     runv.run("checkpoint", "--leave-running", "--image-path", str(folder / "there"), source.id).ok()
-    saved = last(source)
+    saved = last(source) + 1
     assert source.status() == "running"
     wait_until(lambda: last(source) > saved + 2, "more counts of the source")
+    assert [int(line) for line in source.output().split()] == list(range(1, last(source) + 1))
     assert sleeping.poll() is None
     message = refusal(runv.run("restore", "--image-path", str(folder / "there"), "--bundle", str(bundle.path), new_id()))
     assert message.startswith(f"cannot restore disk {bundle.path}/root.img: another machine uses it")
     again = [restored(runv, folder / "there", elsewhere(bundle, make_bundle), new_id()) for _ in range(2)]
     for one in again:
         wait_until(lambda one=one: last(one) > saved + 2, "more counts of a likeness")  # type: ignore[misc]
-        assert int(one.output().split()[0]) in range(saved, saved + 3)
         assert b"1000" not in runv.run("ps", one.id).stdout
         assert sorted(path.name for path in Path(runv.state(one.id)["bundle"]).iterdir()) == ["config.json", "pid", "root.img", "rootfs"]
+    (first,) = {int(one.output().split()[0]) for one in again}
+    assert before < first <= saved
     numbers = {one.exec("sh", "-c", "head -c 8 /dev/urandom | od -An -tx8").ok().out for one in again}
     assert len(numbers) == 2
     for one in (*again, source):
@@ -108,6 +112,94 @@ def test_containers_of_a_pod(runv: Runtime, bundle: Bundle, folder: Path, make_b
     other.delete()
     assert again.status() == "running"
     again.delete()
+
+
+_TALKS = """
+import socket, time
+listener = socket.create_server(("10.77.0.1", 9000))
+print("ready", flush=True)
+link, _ = listener.accept()
+number = 0
+while True:
+    number += 1
+    link.sendall(b"%d\\n" % number)
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.soak
+def test_the_network(runv: Runtime, bundle: Bundle, folder: Path, make_bundle: MakeBundle, net: Net) -> None:
+    """A connection goes on where the addresses are the same; elsewhere the card has those of its new link."""
+    with net.at_peer(_TALKS):
+        source = runv.start(in_namespace(on_disk(bundle).script("nc 10.77.0.1 9000; sleep 1000"), net.path))
+        wait_until(lambda: last(source) > 2, "what the peer says")
+        runv.run("checkpoint", "--image-path", str(folder / "there"), source.id).ok()
+        source.wait()
+        assert net.nothing_of_ours()
+        again = restored(runv, folder / "there", elsewhere(bundle, make_bundle), new_id())
+        wait_until(lambda: last(again) > last(source) + 2, "what the peer says later")
+        assert again.output().split()[0] == b"%d" % (last(source) + 1)
+        again.delete()
+    ip("-n", net.pod, "address", "delete", "10.77.0.2/24", "dev", "eth0")
+    ip("-n", net.pod, "address", "add", "10.77.0.3/24", "dev", "eth0")
+    again = restored(runv, folder / "there", elsewhere(bundle, make_bundle), new_id())
+    shown = again.exec("ip", "address", "show", "eth0").ok().out
+    assert "inet 10.77.0.3/24" in shown and "10.77.0.2/" not in shown and "inet6 fd00:77::2/64" in shown
+    again.exec("ping", "-c", "1", "10.77.0.1").ok()
+    again.delete()
+    alone = elsewhere(bundle, make_bundle)
+    alone.linux["namespaces"] = [entry if entry["type"] != "network" else {"type": "network"} for entry in alone.linux["namespaces"]]
+    again = restored(runv, folder / "there", alone.save(), new_id())
+    again.delete()
+
+
+@pytest.mark.soak
+def test_a_terminal(runv: Runtime, bundle: Bundle, folder: Path, make_bundle: MakeBundle) -> None:
+    on_disk(bundle).script("stty -echo; while read line; do i=$((i+1)); echo $line $i; done", terminal=True)
+    with console_socket(folder) as (socket, receive):
+        source = runv.start(bundle, "--console-socket", str(socket))
+        terminal = receive()
+        terminal.write(b"first\n")
+        terminal.expect(b"first 1")
+        runv.run("checkpoint", "--image-path", str(folder / "there"), source.id).ok()
+        source.wait()
+    plain = elsewhere(bundle, make_bundle).args("sh", terminal=False)
+    assert "must be as it was" in refusal(runv.run("restore", "--image-path", str(folder / "there"), "--bundle", str(plain.path), "c"))
+    other = elsewhere(bundle, make_bundle)
+    with on_terminal(runv, "restore", "--image-path", str(folder / "there"), "--bundle", str(other.path), new_id()) as (process, terminal):
+        wait_until(lambda: len(list(runv.root.glob("*/ready"))) == 1, "the restore")
+        terminal.write(b"second\n")
+        terminal.expect(b"second 2")
+        terminal.write(b"\x04")
+        assert process.wait(60) == 0
+    assert not list(runv.root.glob("[!@]*"))
+
+
+@pytest.mark.soak
+def test_a_failure_on_the_way(runv: Runtime, bundle: Bundle, folder: Path) -> None:
+    """No room for the state; or somebody kills us. The source goes on, and there is no folder."""
+    source = runv.start(on_disk(bundle).script(COUNTS))
+    wait_until(lambda: last(source) > 2, "the first counts")
+    small = folder / "small"
+    small.mkdir()
+    command("mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", small)
+    try:
+        assert refusal(runv.run("checkpoint", "--image-path", str(small / "there"), source.id)).startswith("cannot ")
+        assert list(small.iterdir()) == []
+    finally:
+        command("umount", small)
+    before = last(source)
+    wait_until(lambda: last(source) > before + 2, "more counts")
+    killed = runv.popen("checkpoint", "--image-path", str(folder / "there"), source.id)
+    wait_until(lambda: bool(list(runv.root.glob("@sandboxes/*/paused"))), "the machine to stand still")
+    killed.kill()
+    killed.wait()
+    assert not (folder / "there").exists()
+    assert source.status() == "paused"
+    runv.run("resume", "--vm", source.id).ok()
+    before = last(source)
+    wait_until(lambda: last(source) > before + 2, "more counts")
+    runv.run("checkpoint", "--image-path", str(folder / "there"), source.id).ok()
 
 
 @pytest.fixture

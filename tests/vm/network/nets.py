@@ -93,10 +93,14 @@ class Net:
     def nothing_of_ours(self) -> bool:
         return not any(name.startswith("runv") for name in self.links()) and "ingress" not in self.in_pod("tc", "qdisc")
 
-    @contextlib.contextmanager
-    def server(self) -> Iterator[None]:
+    def server(self) -> contextlib.AbstractContextManager[None]:
         """Sends ``MIB`` to whoever connects to port 8000 of the peer."""
-        command = ["ip", "netns", "exec", self.peer, sys.executable, "-c", _SERVER]
+        return self.at_peer(_SERVER)
+
+    @contextlib.contextmanager
+    def at_peer(self, script: str) -> Iterator[None]:
+        """A Python script that runs there, and says when it is ready."""
+        command = ["ip", "netns", "exec", self.peer, sys.executable, "-c", script]
         with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == b"ready\n"

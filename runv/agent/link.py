@@ -8,8 +8,8 @@ from collections.abc import Callable
 from runv.errors import AgentLostError, reason
 
 _HELLO = b"\x01\0\0\0runv\0\0\0\x01"
-# The longest payload that a frame can lack, and a header.
-_ZEROS = bytes(32768 + len(_HELLO))
+# What a frame can lack at the most, of its header and then of its payload, and a header.
+_ZEROS = bytes(len(_HELLO) + 32768 + len(_HELLO))
 _POLL_S = 0.5
 
 

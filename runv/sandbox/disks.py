@@ -12,8 +12,9 @@ from runv.agent.client import Agent
 from runv.errors import ConfigError
 from runv.files import read_text, write_atomic
 from runv.sandbox.layout import SandboxFolder
+from runv.storage import images
 from runv.storage.devices import DevicePlan, Numbers
-from runv.storage.images import Image, Wish, open_image, wish
+from runv.storage.images import Image, Wish, open_image
 from runv.storage.plan import GuestDisk
 from runv.vm.machine import Disk
 
@@ -88,7 +89,7 @@ def write_down(sandbox: SandboxFolder, container: str, opened: Opened) -> list[D
 
 def keep_names(sandbox: SandboxFolder, paths: dict[str, str]) -> None:
     """Notes where the disks of a restored machine are, by their serials, which are made of the inodes of other files: those of where it was saved."""
-    write_atomic(sandbox.path("serials.json"), json.dumps({serial: wish(path, read_only=True).serial for serial, path in paths.items()}))
+    write_atomic(sandbox.path("serials.json"), json.dumps({serial: images.wish(path, read_only=True).serial for serial, path in paths.items()}))
 
 
 def _check_names(sandbox: SandboxFolder, wishes: Iterable[Wish]) -> None:

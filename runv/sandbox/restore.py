@@ -278,16 +278,20 @@ def _come_back(sandbox: SandboxFolder, plan: _Plan, host: boot.Host, container: 
     try:
         launched = boot.launch(sandbox, plan.wanted, host, container, [], come)
         with launched.origin:
-            agent = Agent(carrier_of(sandbox, launched.record), plan.saved.secret, deadline, sandbox.alive)
-            try:
-                agent.greet()
-            except BaseException:
-                agent.close()
-                raise
-            return agent
+            return _greeted(Agent(carrier_of(sandbox, launched.record), plan.saved.secret, deadline, sandbox.alive))
     except AgentLostError as error:
         said = _console(sandbox)
         raise VmError(f"cannot restore from {plan.folder}: {error}{f'; QEMU said: {said}' if said else ''}") from error
+
+
+def _greeted(agent: Agent) -> Agent:
+    """A connection that the guest has answered: the stand-in that gets it expects answers to its own requests alone."""
+    try:
+        agent.greet()
+    except BaseException:
+        agent.close()
+        raise
+    return agent
 
 
 def _console(sandbox: SandboxFolder) -> str:
@@ -347,7 +351,7 @@ def _enter_restored(container: Container, sandbox: SandboxFolder, plan: _Plan, p
                 raise StateError(f"cannot restore container {plan.entry.id} into sandbox {sandbox.name}: it does not wait there")
             write_atomic(sandbox.path("members", container.id), "")
             os.rename(sandbox.path("disks", _waiting_name(plan.entry.id)), sandbox.path("disks", container.id))
-            return connect(sandbox)
+            return _greeted(connect(sandbox))
     except FileNotFoundError:
         raise StateError(f"cannot join sandbox {sandbox.name}: it has ended") from None
 

@@ -10,6 +10,7 @@ from typing import Any
 from runv.agent.client import Agent
 from runv.errors import AgentError, HostError
 from runv.files import remove_tree
+from runv.network.plan import SPARE, card_address
 from runv.sandbox.filters import built
 from runv.sandbox.layout import SandboxFolder
 from runv.spec.default import default_config
@@ -50,6 +51,7 @@ def warm_up(agent: Agent, sandbox: SandboxFolder, program: str, filters: str) ->
     add_binds(qemu, sandbox.path("share"), [Bind(root, f"{_NAME}/rootfs"), Bind(file, f"{_NAME}/7/hosts")])
     try:
         agent.call("devices", {"disks": [], "characters": True})
+        _card(agent)
         agent.call("create", {"container": _NAME, "oci": _configuration(filters)})
         try:
             _run(agent, "tty", terminal=True)
@@ -134,3 +136,16 @@ def _drain(link: socket.socket) -> None:
         while link.recv(_READ_BYTES):
             pass
 
+
+def _card(agent: Agent) -> None:
+    """The spare card gets a network, and is put away again with all of it."""
+    card = {"card": card_address(SPARE), "mac": card_address(0), "name": "eth0", "mtu": 1500, "up": True, "arp": True}
+    agent.call(
+        "setup",
+        {
+            "interfaces": [{**card, "addresses": ["192.0.2.2/24", "2001:db8::2/64"]}],
+            "routes": [{"destination": "0.0.0.0/0", "gateway": "192.0.2.1", "interface": "eth0"}],
+            "neighbours": [{"interface": "eth0", "address": "192.0.2.1", "mac": card_address(1)}],
+        },
+    )
+    agent.call("setup", {"put_away": True})

@@ -267,8 +267,11 @@ int net_boot(struct error *error)
 int net_setup(const struct node *args, struct error *error)
 {
 	cleanup_close int fd = -1, events = -1;
+	bool put_away = false;
 	struct net net;
 
+	if (opt_bool(args, "put_away", &put_away, error) < 0 || (put_away && spare_put_away(error) < 0))
+		return -1;
 	if (!has_member(args, "interfaces") && !has_member(args, "routes") && !has_member(args, "rules") && !has_member(args, "neighbours"))
 		return 0;
 	net.fd = fd = nl_open(0);

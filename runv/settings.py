@@ -38,6 +38,11 @@ def _share() -> str:
     return os.path.join(prefix, "share", "runv")
 
 
+def program() -> str:
+    """The path of this very command, where it is installed."""
+    return os.path.abspath(os.path.join(_share(), "..", "..", "bin", "runv"))
+
+
 def _libexec() -> str:
     return os.path.abspath(os.path.join(_share(), "..", "..", "libexec", "runv"))
 

@@ -298,9 +298,14 @@ def _volume(parsed: Parsed, log: Log) -> int:
 
 
 def _interface(parsed: Parsed, log: Log) -> int:
+    check_id(parsed.arguments[1])
+    if parsed.arguments[0] == "sync" and len(parsed.arguments) == 2:
+        from runv.sandbox.follow import sync
+
+        sync(Container(_root(parsed), parsed.arguments[1]))
+        return 0
     from runv.cli.interface import run
 
-    check_id(parsed.arguments[1])
     run(Container(_root(parsed), parsed.arguments[1]), parsed, _format(parsed))
     return 0
 

@@ -43,7 +43,7 @@ def run(container: Container, parsed: Parsed, kind: str) -> None:
     elif action == "update":
         interfaces.update(container, link[0], change)
     else:
-        raise UsageError(f"no such action: {action}", command=_COMMAND, hint="it is list, add, rm or update")
+        raise UsageError(f"no such action: {action}", command=_COMMAND, hint="it is list, add, rm, update or sync, which takes no interface")
 
 
 def _show(found: list[Interface], kind: str) -> None:

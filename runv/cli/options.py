@@ -122,11 +122,11 @@ COMMANDS = (
         Flag("type", "text", "with attach: the file system (default: what is on the disk)", "t"), Flag("option", "list", "with attach: words as of a mount in config.json", "o"), _FORMAT,
     ), details="attach CONTAINER IMAGE DESTINATION mounts the file system of an image file or block device, detach CONTAINER DESTINATION takes it away again. resize CONTAINER IMAGE SIZE lets a disk and its ext4 or XFS grow. snapshot CONTAINER "
                "IMAGE TARGET makes a new raw file of what is on the disk at the moment; the container goes on."),
-    Command("interface", "show and change the network cards of a running sandbox", "list|add|rm|update CONTAINER [INTERFACE]", 2, 3, (
+    Command("interface", "show and change the network cards of a running sandbox", "list|add|rm|update|sync CONTAINER [INTERFACE]", 2, 3, (
         Flag("host-device", "text", "with add: a device of the host's that becomes INTERFACE, or a bridge that a new one is connected to"),
         Flag("address", "list", "with add and update: an address to have, as 10.0.0.2/24"), Flag("remove-address", "list", "with update: an address to lose"),
         Flag("mtu", "number", "with add and update"), Flag("mac", "text", "with add and update: the link's address"), _FORMAT,
-    ), details="`add` brings the link INTERFACE of the sandbox's network namespace into the guest, as `start` does with those it finds. What is changed is changed in the namespace as well."),
+    ), details="`add` brings the link INTERFACE of the sandbox's network namespace into the guest, as `start` does with those it finds. What is changed is changed in the namespace as well. `sync` brings all that has changed there into the guest; it is run by itself when something has."),
     Command("factory", "make, list or remove templates, booted machines that sandboxes start as copies of, and keep machines that wait", "init|list|status|serve|destroy", 1, 1, (
         Flag("nics", "number", "with init: how many network cards the sandboxes have (default: none)"), _FORMAT,
     ), details="Templates are made when a sandbox of a new shape is started; `init` makes one before. `status` ends with 1 when there is none for a sandbox of the default size. Clones share memory with their template, so what one tenant's guest has in its caches another may time: set template to off where that matters. "

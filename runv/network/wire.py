@@ -88,6 +88,23 @@ def _connect(queues: int, present: tuple[Card, ...], only: str) -> netns.Result:
     return {"found": to_json(found), "wired": wired}, fds
 
 
+def see(namespace: str) -> tuple[Found, set[int]]:
+    """What a namespace has now, and the indexes of all its links, also of those that a guest cannot have.
+
+    :raise HostError: it cannot be entered
+    """
+
+    def work() -> netns.Result:
+        from runv.network import look
+        from runv.network.netlink import Netlink
+
+        with Netlink() as netlink:
+            return {"found": to_json(look.find(netlink)), "indexes": [index for index, _ in socket.if_nameindex()]}, []
+
+    result, _ = netns.inside(namespace, "look at the sandbox's network", work)
+    return from_json(result["found"]), set(result["indexes"])
+
+
 def spare(namespace: str, queues: int, number: int = plan.SPARE) -> Card:
     """A card for a link that may come later.
 

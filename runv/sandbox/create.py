@@ -23,7 +23,7 @@ from runv.sandbox.pool import take, wake
 from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.sandbox.remove import kill_processes, remove
 from runv.sandbox.size import Size, machine_size, most
-from runv.settings import Settings
+from runv.settings import Settings, program
 from runv.spec.annotations import is_infra
 from runv.spec.config import Config, Document, parse_config
 from runv.spec.infra import settle_infra
@@ -199,7 +199,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
         _share_memory(agent, plan)
         terminal = _create_in_guest(container, sandbox, agent, plan, mounts, log)
         view.show(standing.identity, config, _binds(plan), container.folder)
-        hand_over(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
+        hand_over(standing, agent, container, terminal, cgroups.memory_folder(plan.groups), brings_machine=plan.host is None)
     finally:
         agent.close()
     cgroups.apply(plan.groups, [setting for setting in wanted if setting.late])
@@ -434,14 +434,21 @@ def _create_in_guest(
 
 
 def hand_over(
-    standing: standin.Standin, agent: Agent, container: str, terminal: standin.Terminal, memory_group: str
+    standing: standin.Standin,
+    agent: Agent,
+    container: Container,
+    terminal: standin.Terminal,
+    memory_group: str,
+    *,
+    brings_machine: bool,
 ) -> None:
-    """Gives a stand-in the container's first process, and its terminal.
+    """Gives a stand-in the container's first process, and its terminal. That of the container that brings the machine watches the network.
 
     :raise RunvError: as of ``standin.attach``
     """
+    sync = (program(), "--root", container.root, "interface", "sync", container.id) if brings_machine else ()
     try:
-        standin.attach(standing, agent, container, "init", terminal, memory_group=memory_group)
+        standin.attach(standing, agent, container.id, "init", terminal, memory_group=memory_group, sync=sync)
     finally:
         if terminal.fd >= 0:
             os.close(terminal.fd)

@@ -51,7 +51,7 @@ def start(container: Container, log: Log) -> None:
             sandbox = SandboxFolder(container.root, record.sandbox)
             with connect(sandbox) as agent:
                 _bring_in_links(sandbox, agent)
-                _bring_in_resolver(sandbox, agent, record)
+                bring_in_resolver(sandbox, agent, record)
                 timeout_s = hookpoints.start_timeout_s(container, CALL_TIMEOUT_S)
                 agent.call("start", {"container": container.id, "process": "init"}, timeout_s)
         except RunvError:
@@ -72,8 +72,11 @@ def _bring_in_links(sandbox: SandboxFolder, agent: "Agent") -> None:
         network.bring_more(sandbox, agent)
 
 
-def _bring_in_resolver(sandbox: SandboxFolder, agent: "Agent", record: ContainerRecord) -> None:
-    """With the links comes Docker's resolver."""
+def bring_in_resolver(sandbox: SandboxFolder, agent: "Agent", record: ContainerRecord) -> None:
+    """With the links comes Docker's resolver: connections to it are carried from now on, if there is one and they were not.
+
+    :raise RunvError: it could not be done
+    """
     relay, qemu = sandbox.process("relay.pid"), sandbox.process("qemu.pid")
     if qemu is not None and (relay is None or not relay.alive()) and kinds_at(qemu.pid):
         from runv import settings

@@ -207,6 +207,12 @@ def forget(sandbox: SandboxFolder, record: NetRecord, card: Card) -> None:
     _keep_cards(record, tuple(other for other in cards_of(record) if other.number != card.number))
 
 
+def free(record: NetRecord, card: Card) -> None:
+    """Writes down that a card's link has gone, and that the card waits for another one."""
+    record.links = [name for name in record.links if name != card.link]
+    _keep_cards(record, tuple(other if other.number != card.number else card._replace(link="", ifindex=0) for other in cards_of(record)))
+
+
 @contextlib.contextmanager
 def letting_go(record: NetRecord) -> Iterator[None]:
     """Around the end of a sandbox's processes: what outlives them is left as it was found. What is gone, or is another namespace by now, is

@@ -202,7 +202,7 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
             agent.call("rename", {"container": plan.entry.id, "to": container.id})
         terminal = open_terminal(config.process, plan.options)
         view.show(standing.identity, config, [], container.folder)
-        hand_over(standing, agent, container.id, terminal, cgroups.memory_folder(plan.groups))
+        hand_over(standing, agent, container, terminal, cgroups.memory_folder(plan.groups), brings_machine=plan.host is None)
     finally:
         agent.close()
     cgroups.apply(plan.groups, [setting for setting in limited if setting.late])

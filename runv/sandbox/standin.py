@@ -101,26 +101,34 @@ def _prepare(groups: list[str], network: str, *, own_mounts: bool) -> None:
 
 
 def attach(
-    standin: Standin, agent: Agent, container: str, process: str, terminal: Terminal, *, memory_group: str = ""
+    standin: Standin, agent: Agent, container: str, process: str, terminal: Terminal, *, memory_group: str = "", sync: tuple[str, ...] = ()
 ) -> None:
     """Opens the process's streams and gives them, and ``agent``'s own connection, to the stand-in, which owns the process from then on.
 
     :param memory_group: the host's cgroup that is to have an out-of-memory event for each one in the container
+    :param sync: the command to run, in our own namespaces, when something changes in the network namespace that the stand-in is in
     :raise RunvError: a stream could not be opened, or the stand-in has ended
     """
     names = ("stdin", "stdout", "stderr") if terminal.kind == "none" else ("tty",)
     streams: list[socket.socket] = []
+    home: list[int] = []
     try:
         streams = agent.streams(container, process, names)
-        config = {"container": container, "process": process, "terminal": terminal.kind}
+        config: dict[str, object] = {"container": container, "process": process, "terminal": terminal.kind}
         if memory_group:
             config["memory"] = memory_group
+        if sync:
+            config["sync"] = sync
+            for kind in ("mnt", "net"):
+                home.append(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - closed below when one fails
         message = json.dumps(config).encode()
-        fds = [agent.detach().fileno(), *(stream.fileno() for stream in streams)]
-        _configure(standin.config, message, [*fds, terminal.fd] if terminal.kind == "pty" else fds)
+        fds = [agent.detach().fileno(), *(stream.fileno() for stream in streams), *([terminal.fd] if terminal.kind == "pty" else []), *home]
+        _configure(standin.config, message, fds)
     finally:
         for stream in streams:
             stream.close()
+        for fd in home:
+            os.close(fd)
         agent.close()
         standin.config.close()
 

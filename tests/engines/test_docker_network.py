@@ -104,3 +104,23 @@ def test_a_network_of_two_and_a_link_of_given_address(docker: Docker) -> None:
     docker("network", "connect", "--ip", "10.97.0.5", "back", name)
     seen = docker("start", "-a", name).out
     assert "02:42:0a:62:00:63" in seen and "inet 10.98.0." in seen and "inet 10.97.0.5/24" in seen
+
+
+def test_connect_and_disconnect_while_it_runs(docker: Docker) -> None:
+    docker("network", "create", "--subnet", "10.96.0.0/24", "later")
+    peer = docker.detached("--network", "later", "--name", "peer", IMAGE, "sh", "-c", _WHO)
+    name = docker.sleeping()
+
+    def addresses() -> str:
+        return docker.exec(name, "ip", "-o", "-4", "address").ok().out
+
+    docker("network", "connect", "--ip", "10.96.0.77", "later", name)
+    wait_until(lambda: "inet 10.96.0.77/24" in addresses(), "the link to come")
+    script = "until nc -w 5 {} 8000; do sleep 0.2; done"
+    assert docker.exec(name, "timeout", "30", "sh", "-c", script.format(docker.address(peer, "later"))).ok().out == "hello\n"
+    # With the network comes Docker's resolver.
+    assert docker.exec(name, "timeout", "30", "sh", "-c", script.format("peer")).ok().out == "hello\n"
+    docker("network", "disconnect", "later", name)
+    wait_until(lambda: "10.96.0.77" not in addresses(), "the link to go")
+    gateway = docker.inspect(name)["NetworkSettings"]["Gateway"]
+    assert docker.exec(name, "ping", "-c", "1", "-W", "10", gateway).ok()

@@ -90,7 +90,7 @@ class ForkedProcess:
             os.kill(self.pid, 9)
 
 
-def configure(creator: socket.socket, agent: FakeAgent, terminal: str, extra: list[int], **more: str) -> None:
+def configure(creator: socket.socket, agent: FakeAgent, terminal: str, extra: list[int], **more: str | list[str]) -> None:
     config = {"container": "c1", "process": "init", "terminal": terminal} | more
     fds = [connection.fileno() for connection in agent.theirs] + extra
     socket.send_fds(creator, [json.dumps(config).encode()], fds)

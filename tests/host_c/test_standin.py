@@ -246,3 +246,43 @@ def test_usage(programs: Path) -> None:
     for arguments in ([], ["--config-fd", "x"], ["--config-fd", "99"], ["--config-fd", "0", "more"], ["--other"]):
         done = subprocess.run([programs / "runv-standin", *arguments], stderr=subprocess.DEVNULL, check=False)
         assert done.returncode == 2
+
+
+def in_namespace(pid: int, *words: str) -> None:
+    subprocess.run(["nsenter", "-t", str(pid), "-n", "ip", *words], check=True, timeout=20)
+
+
+def test_links_that_come_and_go_are_told(programs: Path, tmp_path: Path) -> None:
+    """The command runs in the creator's namespaces, with nothing of ours open, and not for a tap of ours."""
+    told = tmp_path / "told"
+    command = tmp_path / "command"
+    command.write_text(f"#!/bin/sh\necho $(readlink /proc/self/ns/net /proc/self/fd/0) $* >>{told}\n")
+    command.chmod(0o755)
+    ours, theirs = creator_pair()
+    other = subprocess.Popen(["unshare", "--net", "sleep", "100"])
+    wait_until(lambda: os.readlink(f"/proc/{other.pid}/ns/net") != os.readlink("/proc/self/ns/net"))
+    home = [os.open(f"/proc/self/ns/{kind}", os.O_RDONLY) for kind in ("mnt", "net")]
+    network = os.open(f"/proc/{other.pid}/ns/net", os.O_RDONLY)
+    try:
+        with ours, FakeAgent(STREAMS) as agent:
+            with theirs:
+                process = spawn(programs, theirs, subprocess.DEVNULL, subprocess.DEVNULL, subprocess.DEVNULL, network=network)
+            configure(ours, agent, "none", home, sync=[str(command), "a", "b"])
+            assert ours.recv(4096) == b'{"ok":true}'
+            wait = agent.expect("wait", owner=True)
+            in_namespace(other.pid, "link", "add", "runv-tap0", "type", "veth", "peer", "name", "runv-tap1")
+            in_namespace(other.pid, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
+            in_namespace(other.pid, "address", "add", "10.0.0.2/24", "dev", "eth0")
+            wait_until(told.exists)
+            in_namespace(other.pid, "link", "delete", "eth0")
+            wait_until(lambda: told.read_text().count("\n") == 2)
+            assert told.read_text() == f"{os.readlink('/proc/self/ns/net')} /dev/null a b\n" * 2
+            wait_until(lambda: not Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+            assert_idle(process.pid)
+            agent.end(wait, exit=0)
+            assert process.wait(5) == 0
+    finally:
+        for fd in (*home, network):
+            os.close(fd)
+        other.kill()
+        other.wait()

@@ -25,6 +25,7 @@
 
 #include "standin_control.h"
 #include "standin_copy.h"
+#include "standin_links.h"
 #include "standin_oom.h"
 
 enum {
@@ -33,6 +34,7 @@ enum {
 	SIGNAL_SET = 8, /* bytes of the kernel's */
 	CONFIG_MAX = 8192,
 	CONNECTIONS_MAX = 4,
+	FDS_MAX = CONNECTIONS_MAX + LINKS_HOME_FDS,
 	OOM_PAUSE_MS = 1000, /* a guest may not make the host's kernel write its log full */
 };
 
@@ -49,7 +51,8 @@ struct config {
 	const char *container, *process;
 	const char *memory; /* the host's memory cgroup of the container; NULL: it is not to hear of out-of-memory kills */
 	enum terminal terminal;
-	int fds[CONNECTIONS_MAX];
+	json_t *sync; /* what brings changed links to the guest; its namespaces are the last of fds. NULL: nothing does */
+	int fds[FDS_MAX];
 	size_t fd_count;
 };
 
@@ -58,6 +61,7 @@ struct standin {
 	struct watch signals;
 	struct control control;
 	struct config config;
+	struct links links;
 	int64_t next_oom_ms; /* before that, an out-of-memory kill is not shown: one just was */
 	bool impatient; /* told to end while output of the ended process waits for its reader */
 	struct copier copier;
@@ -138,6 +142,8 @@ static void handle_signal(struct standin *standin, int number, int code)
 {
 	switch (number) {
 	case SIGCHLD:
+		links_reap(&standin->links, &standin->loop);
+		return;
 	case SIGPIPE:
 	case SIGTTIN:
 	case SIGTTOU:
@@ -223,14 +229,14 @@ static const char *parse(struct config *config, const char *text, size_t len)
 	const char *terminal;
 
 	config->root = json_loadb(text, len, 0, NULL);
-	if (config->root == NULL || json_unpack(config->root, "{s:s, s:s, s:s, s?s}", "container", &config->container, "process",
-						&config->process, "terminal", &terminal, "memory", &config->memory) < 0)
+	if (config->root == NULL || json_unpack(config->root, "{s:s, s:s, s:s, s?s, s?o}", "container", &config->container, "process",
+						&config->process, "terminal", &terminal, "memory", &config->memory, "sync", &config->sync) < 0)
 		return "container, process or terminal is missing";
 	for (size_t i = 0; i < sizeof(terminals) / sizeof(*terminals); i++) {
 		if (strcmp(terminals[i].name, terminal) != 0)
 			continue;
 		config->terminal = (enum terminal)i;
-		return config->fd_count == terminals[i].fds ? NULL : "wrong number of descriptors";
+		return config->fd_count == terminals[i].fds + (config->sync ? LINKS_HOME_FDS : 0) ? NULL : "wrong number of descriptors";
 	}
 	return "unknown kind of terminal";
 }
@@ -283,6 +289,22 @@ static const char *start_copying(struct standin *standin, int *error)
 	return *error < 0 ? "terminal" : NULL;
 }
 
+static int watch_links(struct standin *standin)
+{
+	const struct config *config = &standin->config;
+	const json_t *word;
+	size_t i;
+
+	if (json_array_size(config->sync) > LINKS_ARGS_MAX)
+		return -E2BIG;
+	json_array_foreach(config->sync, i, word) {
+		standin->links.argv[i] = json_string_value(word);
+	}
+	if (config->sync)
+		memcpy(standin->links.home, config->fds + config->fd_count - LINKS_HOME_FDS, sizeof(standin->links.home));
+	return links_start(&standin->links, &standin->loop);
+}
+
 static const char *standin_start(struct standin *standin, int *error)
 {
 	const struct config *config = &standin->config;
@@ -299,6 +321,9 @@ static const char *standin_start(struct standin *standin, int *error)
 	*error = fd < 0 ? fd : loop_add(&standin->loop, &standin->signals, fd, EPOLLIN, signals_event);
 	if (*error < 0)
 		return "signals";
+	*error = watch_links(standin);
+	if (*error < 0)
+		return "links";
 	*error = control_start(&standin->control, &standin->loop, config->fds[0], config->container, config->process);
 	if (*error == 0 && config->memory != NULL)
 		control_watch_oom(&standin->control, &standin->loop);

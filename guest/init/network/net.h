@@ -62,6 +62,7 @@ int net_routes(const struct net *net, const struct node *args, struct error *err
  * leaves its index 0 where there is no such card: 0 or -errno
  */
 int spare_put_away(struct error *error);
+int spare_unbind(const char *name); /* 0 or -errno */
 int spare_fetch(const struct net *net, struct link *link);
 
 /* At boot. 0 or -1 */

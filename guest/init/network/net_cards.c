@@ -163,10 +163,11 @@ int net_unplug(const struct node *args, json_t **result, struct error *error)
 	struct link link = { .index = 0 };
 	char address[NAME_MAX + 1];
 	const char *card;
+	bool keep = false;
 	int failed;
 
 	(void)result;
-	if (get_str(args, "card", &card, error) < 0)
+	if (get_str(args, "card", &card, error) < 0 || opt_bool(args, "keep", &keep, error) < 0)
 		return -1;
 	if (mac_parse(card, link.card) < 0)
 		return node_fail(args, "card", error, "is not a link address");
@@ -175,6 +176,6 @@ int net_unplug(const struct node *args, json_t **result, struct error *error)
 		return error_sys(error, -failed, "cannot list the network interfaces");
 	if (!link.index || pci_address(link.name, address) < 0)
 		return error_set(error, KIND_NOT_FOUND, "there is no network card with address %s", card);
-	failed = power_off_slot(address);
+	failed = keep ? spare_unbind(link.name) : power_off_slot(address);
 	return failed < 0 ? error_sys(error, -failed, "cannot unplug network interface %s", link.name) : 0;
 }

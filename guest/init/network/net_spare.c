@@ -27,12 +27,18 @@ struct cards {
 	char name[CARDS_MAX][IF_NAMESIZE];
 };
 
-/* The host makes cards with an address of ours and a number, which is 128 or more for one that nobody has yet. */
-static bool is_spare(const struct link *link)
+/* The host makes cards with an address of ours and a number, */
+static bool is_ours(const struct link *link)
 {
 	static const unsigned char ours[MAC_LEN - 1] = { 0x0a, 0x72, 0x75, 0x6e, 0x76 };
 
-	return memcmp(link->card, ours, sizeof(ours)) == 0 && link->card[MAC_LEN - 1] & NUMBER_SPARE;
+	return memcmp(link->card, ours, sizeof(ours)) == 0;
+}
+
+/* which is 128 or more for one that nobody has yet. */
+static bool is_spare(const struct link *link)
+{
+	return is_ours(link) && link->card[MAC_LEN - 1] & NUMBER_SPARE;
 }
 
 static void collect(const struct nlmsghdr *message, void *arg)
@@ -51,7 +57,7 @@ static int tell_driver(const char *file, const char *device)
 	return fd < 0 || write(fd, device, strlen(device)) < 0 ? -errno : 0;
 }
 
-static int unbind(const char *link)
+int spare_unbind(const char *link)
 {
 	char path[PATH_MAX], device[PATH_MAX];
 
@@ -70,7 +76,7 @@ int spare_put_away(struct error *error)
 	if (result >= 0)
 		result = nl_dump(net, &request, collect, &cards);
 	for (size_t i = 0; i < cards.count && result == 0; i++)
-		result = unbind(cards.name[i]);
+		result = spare_unbind(cards.name[i]);
 	return result < 0 ? error_sys(error, -result, "cannot put a network card away") : 0;
 }
 
@@ -93,7 +99,7 @@ int spare_fetch(const struct net *net, struct link *link)
 	struct dirent *entry;
 	int result = 0;
 
-	if (!is_spare(link))
+	if (!is_ours(link))
 		return 0;
 	devices = opendir(BUS "/devices");
 	if (!devices)

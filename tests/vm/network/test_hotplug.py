@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import pytest
 
-from ..harness import Bundle, Runtime, qemu_of
+from ..harness import Bundle, Runtime, qemu_of, wait_until
 from .nets import MIB, Net, in_namespace, ip, may_ping
 
 pytestmark = pytest.mark.vm
@@ -91,3 +91,27 @@ def test_more_links_than_ports(runv: Runtime, make_bundle: Callable[[], Bundle],
     assert qemu_of(runv.root)
     created.delete()
     assert net.nothing_of_ours()
+
+
+def test_links_that_come_and_go_while_it_runs(runv: Runtime, bundle: Bundle, empty: Net) -> None:
+    """As `docker network connect` and `disconnect` do it: nobody tells the runtime."""
+    created = runv.start(in_namespace(bundle, empty.path).args("sleep", "1000"))
+
+    def has(link: str, address: str) -> bool:
+        return f"inet {address}/" in created.exec("ip", "-o", "address", "show", link).out
+
+    for round_ in range(2):
+        fill(empty)
+        wait_until(lambda: has("eth0", "10.77.0.2"), "the first link")
+        # An engine that comes to another way out says so by the routes alone.
+        wait_until(lambda: "default via 10.77.0.1" in created.exec("ip", "route").out, "its route")
+        assert created.exec("ping", "-c1", "-W5", "10.77.0.1").code == 0
+        if not round_:
+            empty.veth("eth1", 1)
+            wait_until(lambda: has("eth1", "10.77.1.2"), "the second link")
+        ip("-n", empty.pod, "link", "delete", "eth0")
+        wait_until(lambda: created.exec("ls", "/sys/class/net").out == "eth1\nlo\n", "the first link to go")
+        assert created.exec("ping", "-c1", "-W5", "10.77.1.1").code == 0
+    created.delete()
+    ip("-n", empty.pod, "link", "delete", "eth1")
+    assert empty.nothing_of_ours()

@@ -224,7 +224,7 @@ def _check_support(found: Pod, warnings: list[str]) -> None:
     if found.services:
         raise InvalidError("services are not supported", hint="publish ports by portmappings; pods of a network know each other by name")
     if found.port_mapping_white_lists:
-        raise InvalidError("portmappingWhiteLists is not supported", hint="networks are isolated from each other; use two of them")
+        raise InvalidError("portmappingWhiteLists is not supported", hint="networks are isolated from each other, and a port can be published on one address of the host")
     if found.id and found.name and found.id != found.name:
         raise InvalidError(f"name: {found.name[:80]!r} is not the id, {found.id[:80]!r}", hint="id is the name; leave one of them out")
     if found.type:

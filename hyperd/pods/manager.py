@@ -48,6 +48,9 @@ class Manager:
             execs = [one for one in contents.execs if one.pod == pod.id] if contents.execs else []
             self._add(Pod(self.tools, Book(self.tools.store, pod, containers.get(pod.id, []), execs)))
         await self._remove_strangers()
+        for container in await asyncio.to_thread(self.tools.runtime.with_abandoned_copies):
+            _LOG.warning("ending the copy of a volume that was cut off", extra={"id": container})
+            await self._quietly(self.tools.runtime.call("volume", "tidy", container))
         await self.tools.networks.restore([pod.book.pod for pod in self.all() if pod.book.pod.booted])
         for one in self.all():
             if policy.starts_with_daemon(one.book.pod):
@@ -73,7 +76,7 @@ class Manager:
             await self.tools.monitors.end(folder)
         await self.tools.preparer.forget_pod(pod)
 
-    async def _quietly(self, work: Awaitable[None]) -> None:
+    async def _quietly(self, work: Awaitable[object]) -> None:
         try:
             await work
         except HyperError as error:

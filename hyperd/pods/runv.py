@@ -13,6 +13,7 @@ from typing import Any
 from hyperd.errors import MissingError, UnavailableError
 from runv import state
 from runv.errors import RunvError
+from runv.sandbox import copies
 from runv.sandbox.layout import SandboxFolder
 
 # A message of runv's is a line; what is longer is a guest's.
@@ -148,6 +149,10 @@ class Runv:
     def known(self) -> list[str]:
         """The ids of all containers below the root, whole or not."""
         return [one.id for one in state.containers(str(self.root))]
+
+    def with_abandoned_copies(self) -> list[str]:
+        """The ids of containers with a disk that a call of an earlier daemon was copying when it was killed."""
+        return copies.abandoned_below(str(self.root))
 
     async def statistics(self, container: str) -> dict[str, Any]:
         """What the guest counts of a container, in the shape of ``runc events --stats``."""

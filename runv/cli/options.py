@@ -118,10 +118,10 @@ COMMANDS = (
     Command("archive", "copy files into and out of a container as a tar archive", "get|put|diff CONTAINER [PATH]", 2, 3,
             details="get writes the file or directory at PATH, put extracts standard input in the directory PATH, and diff writes all that the container has "
                     "changed, as a layer of an image. It needs nothing in the container. It ends with status 2 where PATH is not there."),
-    Command("volume", "attach disks to a running container, and detach, resize or copy them", "attach|detach|resize|snapshot|list CONTAINER [IMAGE] [DESTINATION|SIZE|TARGET]", 2, 4, (
+    Command("volume", "attach disks to a running container, and detach, resize or copy them", "attach|detach|resize|snapshot|tidy|list CONTAINER [IMAGE] [DESTINATION|SIZE|TARGET]", 2, 4, (
         Flag("type", "text", "with attach: the file system (default: what is on the disk)", "t"), Flag("option", "list", "with attach: words as of a mount in config.json", "o"), _FORMAT,
     ), details="attach CONTAINER IMAGE DESTINATION mounts the file system of an image file or block device, detach CONTAINER DESTINATION takes it away again. resize CONTAINER IMAGE SIZE lets a disk and its ext4 or XFS grow. snapshot CONTAINER "
-               "IMAGE TARGET makes a new raw file of what is on the disk at the moment; the container goes on."),
+               "IMAGE TARGET makes a new raw file of what is on the disk at the moment; the container goes on. tidy CONTAINER takes back what a command that was killed has begun."),
     Command("interface", "show and change the network cards of a running sandbox", "list|add|rm|update|sync CONTAINER [INTERFACE]", 2, 3, (
         Flag("host-device", "text", "with add: a device of the host's that becomes INTERFACE, or a bridge that a new one is connected to"),
         Flag("address", "list", "with add and update: an address to have, as 10.0.0.2/24"), Flag("remove-address", "list", "with update: an address to lose"),

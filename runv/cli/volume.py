@@ -11,7 +11,7 @@ from runv.state import Container
 
 _COMMAND = "volume"
 # How many arguments each takes after the container
-_ACTIONS = {"attach": 2, "detach": 1, "resize": 2, "snapshot": 2, "list": 0}
+_ACTIONS = {"attach": 2, "detach": 1, "resize": 2, "snapshot": 2, "tidy": 0, "list": 0}
 
 
 def run(container: Container, parsed: Parsed, kind: str) -> None:
@@ -33,6 +33,8 @@ def run(container: Container, parsed: Parsed, kind: str) -> None:
         volumes.resize(container, os.path.abspath(rest[0]), parse_size(_COMMAND, "SIZE", rest[1]))
     elif action == "snapshot":
         volumes.snapshot(container, os.path.abspath(rest[0]), os.path.abspath(rest[1]))
+    elif action == "tidy":
+        volumes.tidy(container)
     else:
         _show(volumes.listing(container), kind)
 

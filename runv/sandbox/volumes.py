@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from runv.agent.client import Agent
 from runv.errors import ConfigError, HostError, NotFoundError, StateError, VmError
 from runv.files import locked_folder, read_text, write_atomic
-from runv.sandbox import disks
+from runv.sandbox import copies, disks
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.spec.config import Mount
@@ -223,6 +223,7 @@ def snapshot(container: Container, path: str, target: str) -> None:
     try:
         with _running(container) as (sandbox, _):
             _own(sandbox, container, wanted)
+            copies.note(sandbox, wanted.serial, container.id)
             _ask(sandbox, f"copy {path}", lambda qemu: machine_disks.begin_copy(qemu, wanted.serial, fd))
         try:
             _wait(sandbox, path, wanted.serial)
@@ -231,12 +232,27 @@ def snapshot(container: Container, path: str, target: str) -> None:
             with contextlib.suppress(VmError):  # it has ended, and the copy with it
                 _ask(sandbox, f"copy {path}", lambda qemu: machine_disks.end_copy(qemu, wanted.serial))
             raise
+        finally:
+            copies.forget(sandbox, wanted.serial)
         os.fsync(fd)
     except BaseException:
         os.unlink(target)
         raise
     finally:
         os.close(fd)
+
+
+def tidy(container: Container) -> None:
+    """Takes back what was begun by somebody who was killed: volumes that were not mounted yet, and copies. The file of a copy is not ours to remove.
+
+    :raise StateError: the container is not running
+    """
+    with _running(container) as (sandbox, agent):
+        volumes = _whole(container, sandbox, agent)
+        _save(container, volumes)
+        for copy in copies.abandoned(sandbox):
+            _ask(sandbox, f"end the copy of disk {copy.serial}", functools.partial(machine_disks.end_copy, serial=copy.serial))
+            copies.forget(sandbox, copy.serial)
 
 
 def _wait(sandbox: SandboxFolder, path: str, serial: str) -> None:

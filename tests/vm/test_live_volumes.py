@@ -6,11 +6,16 @@ import contextlib
 import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from runv.sandbox.copies import abandoned_below
+from runv.sandbox.layout import sandboxes
+from runv.vm import qmp
 
 from .harness import Bundle, Created, Done, Runtime, refusal, runv_program
 from .test_disks import MIB, command, ext4, file_on
@@ -157,3 +162,31 @@ def test_a_snapshot_is_of_the_moment(container: Created, own_image: Path, folder
     volume(container, "attach", copy, "/copy").ok()
     assert container.exec("cat", "/copy/file", "/own/file").ok().out == "before\nafter\n"
     volume(container, "detach", "/copy").ok()
+
+
+CUT_OFF = """
+import os, sys
+from runv.sandbox import copies
+from runv.sandbox.layout import sandboxes
+from runv.storage.images import wish
+from runv.vm import disks, qmp
+root, container, image, target = sys.argv[1:]
+[sandbox] = [one for one in sandboxes(root) if container in one.members()]
+fd = os.open(target, os.O_RDWR | os.O_CREAT)
+serial = wish(image, read_only=True).serial
+copies.note(sandbox, serial, container)
+qmp.session(sandbox.path("qmp.sock"), "copy", lambda qemu: disks.begin_copy(qemu, serial, fd))
+"""
+
+
+def test_a_copy_that_was_cut_off_is_ended(container: Created, own_image: Path, folder: Path) -> None:
+    """Its maker is dead: QEMU goes on copying until somebody looks."""
+    root = container.runtime.root
+    subprocess.run([sys.executable, "-c", CUT_OFF, root, container.id, own_image, folder / "cut.img"], cwd=Path(__file__).parents[2], check=True, timeout=60)
+    assert abandoned_below(str(root)) == [container.id]
+    [sandbox] = [one for one in sandboxes(str(root)) if container.id in one.members()]
+    assert qmp.command(sandbox.path("qmp.sock"), "query-jobs")
+    volume(container, "tidy").ok()
+    assert qmp.command(sandbox.path("qmp.sock"), "query-jobs") == [] and abandoned_below(str(root)) == []
+    volume(container, "tidy").ok()
+    (folder / "cut.img").unlink()

@@ -45,6 +45,7 @@ class World:
         self.hold: dict[str, asyncio.Event] = {}
         self.health: dict[str, Healthcheck] = {}
         self.ended: dict[str, asyncio.Event] = {}
+        self.abandoned: list[str] = []
 
     async def call(self, *words: str) -> None:
         self.calls.append(words)
@@ -140,6 +141,9 @@ class Runtime:
 
     def known(self) -> list[str]:
         return list(self.world.status)
+
+    def with_abandoned_copies(self) -> list[str]:
+        return self.world.abandoned
 
 
 class Monitors:

@@ -198,3 +198,12 @@ def test_one_that_cannot_be_removed_does_not_stop_the_daemon(tmp_path: Path) -> 
     run(tmp_path, work)
 
 
+
+
+def test_copies_of_volumes_that_were_cut_off_are_ended(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        world.abandoned = ["c1"]
+        async with daemon(world):
+            assert ("volume", "tidy", "c1") in world.calls
+
+    run(tmp_path, work)

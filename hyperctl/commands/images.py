@@ -150,14 +150,14 @@ def history(app: App, name: str, no_trunc: bool, kind: str | None) -> None:
 @command("commit", examples="hyperctl commit -m 'with curl' web example/web:2\nhyperctl commit -c 'CMD [\"nginx\"]' -c 'ENV A=1' web example/web:2")
 @click.option("-a", "--author", default="", help="Who made it.")
 @click.option("-m", "--message", default="", help="What was changed.")
-@click.option("-c", "--change", multiple=True, metavar="INSTRUCTION", help="An instruction of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, USER, VOLUME, WORKDIR.")
-@click.option("-p", "--pause/--no-pause", "_pause", help="Accepted: the container goes on meanwhile.")
+@click.option("-c", "--change", multiple=True, metavar="INSTRUCTION", help="An instruction of a Dockerfile: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR.")
+@click.option("-p", "--pause/--no-pause", default=True, help="Whether the container stands still meanwhile. Default: it does.")
 @click.argument("name", type=POD_OR_CONTAINER)
 @click.argument("reference")
 @pass_app
-def commit(app: App, name: str, reference: str, author: str, message: str, change: tuple[str, ...], _pause: bool) -> None:
-    """Make an image of what a container has changed."""
-    body = {"reference": reference, "author": author, "message": message, "changes": list(change)}
+def commit(app: App, name: str, reference: str, author: str, message: str, change: tuple[str, ...], pause: bool) -> None:
+    """Make an image of what a container has changed, whether it runs or has ended."""
+    body = {"reference": reference, "author": author, "message": message, "changes": list(change), "pause": pause}
     done = app.client.post(f"{container(app.client, name).where}/commit", body)
     image = done.get("image", done)
     out(str(image.get("id", "")))

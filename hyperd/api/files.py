@@ -18,6 +18,8 @@ from hyperd.api.containers import container_of
 from hyperd.api.images import ImageView, view
 from hyperd.errors import ConflictError, HyperError, InvalidError, MissingError, UnavailableError
 from hyperd.images.instructions import changes_of
+from hyperd.pods.looking import reached
+from hyperd.pods.pod import Pod
 from hyperd.pods.runv import message_of
 from hyperd.store import ContainerRecord
 
@@ -35,12 +37,13 @@ class ArchiveParams(Params, frozen=True):
 
 
 class CommitBody(Body, frozen=True):
-    """``changes``: instructions of a Dockerfile that make no layer."""
+    """``changes``: instructions of a Dockerfile that make no layer. ``pause``: the container stands still while it is read."""
 
     reference: str = ""
     message: str = ""
     author: str = ""
     changes: tuple[str, ...] = ()
+    pause: bool = True
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -97,16 +100,23 @@ class Archiver:
 
 
 @contextlib.asynccontextmanager
-async def archiver(call: Call, record: ContainerRecord, action: str, path: str = "") -> AsyncIterator[Archiver]:
-    """Within it, the program that does it; it ends with the block.
+async def archiver(
+    call: Call, pod: Pod, record: ContainerRecord, action: str, path: str = "", *, still: bool = False
+) -> AsyncIterator[Archiver]:
+    """Within it, the program that does it; it ends with the block. ``still``: the container stands still meanwhile.
 
-    :raise ConflictError: the container does not run
+    :raise ConflictError: the container was never started, or its pod is on its way
     """
-    if record.phase not in ("running", "stopping"):
-        raise ConflictError(f"container {record.name} is not running", hint="start it: its files are reached through its machine")
     if path and (not path.startswith("/") or "\0" in path or len(path) > _PATH_MAX):
         raise InvalidError("path: it must be one from the container's root")
-    command = call.services.tools.runtime.command("archive", action, record.id, *([path] if path else []))
+    async with reached(pod, record, still=still) as identity:
+        command = call.services.tools.runtime.command("archive", action, identity, *([path] if path else []))
+        async with _running(command, f"{record.name}:{path}") as one:
+            yield one
+
+
+@contextlib.asynccontextmanager
+async def _running(command: list[str], what: str) -> AsyncIterator[Archiver]:
     # It must not outlive the daemon.
     prefix = [shutil.which("setpriv") or "/usr/bin/setpriv", "--pdeathsig", "KILL", "--"]
     pipe = asyncio.subprocess.PIPE
@@ -114,7 +124,7 @@ async def archiver(call: Call, record: ContainerRecord, action: str, path: str =
     assert process.stderr is not None
     errors = asyncio.ensure_future(_all_of(process.stderr))
     try:
-        yield Archiver(process, errors, f"{record.name}:{path}")
+        yield Archiver(process, errors, what)
     finally:
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
@@ -133,8 +143,8 @@ async def _all_of(stream: asyncio.StreamReader) -> bytes:
 
 async def get(call: Call) -> web.StreamResponse:
     """A file or folder, as a tar stream."""
-    _, record = container_of(call)
-    async with archiver(call, record, "get", call.params.path) as one:
+    pod, record = container_of(call)
+    async with archiver(call, pod, record, "get", call.params.path) as one:
         data = await one.read()  # an error comes before the first byte, mostly
         response = web.StreamResponse(headers={"Content-Type": "application/x-tar"})
         await response.prepare(call.request)
@@ -153,8 +163,8 @@ async def get(call: Call) -> web.StreamResponse:
 
 async def put(call: Call) -> None:
     """Takes a tar stream apart in a folder."""
-    _, record = container_of(call)
-    async with archiver(call, record, "put", call.params.path) as one:
+    pod, record = container_of(call)
+    async with archiver(call, pod, record, "put", call.params.path) as one:
         async for data in call.request.content.iter_chunked(_CHUNK):
             if not await one.write(data):
                 break
@@ -166,9 +176,9 @@ async def diff(call: Call) -> list[Change]:
     import tarfile
     import tempfile
 
-    _, record = container_of(call)
+    pod, record = container_of(call)
     with tempfile.TemporaryFile(dir=call.services.config.root) as file:
-        async with archiver(call, record, "diff") as one:
+        async with archiver(call, pod, record, "diff") as one:
             while data := await one.read():
                 await asyncio.to_thread(file.write, data)
         file.seek(0)
@@ -193,10 +203,12 @@ def _change(name: str) -> Change:
 async def commit(call: Call) -> ImageView:
     """An image: that of the container, and what it has changed."""
     body: CommitBody = call.body
-    _, record = container_of(call)
+    pod, record = container_of(call)
+    if not record.image:
+        raise ConflictError(f"container {record.name} was never started: it has no files yet", hint="start it, or tag its image")
     parent = call.services.images.find(record.image)
     config: dict[str, Any] = changes_of(parent.config, body.changes)
-    async with archiver(call, record, "diff") as one:
+    async with archiver(call, pod, record, "diff", still=body.pause) as one:
         image = await call.services.images.commit(
             parent.id, one, reference=body.reference or None, config=config, message=body.message, author=body.author
         )

@@ -3,7 +3,7 @@
 Each container joins the machine of its pod's infra container, which is a bundle too.
 """
 
-from hyperd.bundle.config import container, infra, limits_of, root_of, stop_signal
+from hyperd.bundle.config import container, infra, limits_of, looking, root_of, stop_signal
 from hyperd.bundle.files import projected
 from hyperd.bundle.process import exec_process
 from hyperd.bundle.records import Bundle, Disk, Folder, HostFile, ImageView, Memory, Place, Source, image_view
@@ -12,5 +12,5 @@ from hyperd.bundle.users import User, find_user
 
 __all__ = [
     "Bundle", "Disk", "Folder", "HostFile", "ImageView", "Memory", "Place", "Source", "User", "container", "exec_process", "find_user", "hostname_of",
-    "image_view", "infra", "limits_of", "projected", "root_of", "stop_signal",
+    "image_view", "infra", "limits_of", "looking", "projected", "root_of", "stop_signal",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from hyperd.bundle.capabilities import capabilities_of
-from hyperd.bundle.files import archive, mounted
+from hyperd.bundle.files import OUR_FILES, archive, mounted
 from hyperd.bundle.mounts import mounts_of
 from hyperd.bundle.process import process_of
 from hyperd.bundle.records import Bundle, ImageView, Place, Source
@@ -55,6 +55,21 @@ def infra(pod: Pod, place: Place, netns: str, vcpus_max: int = 0, memory_max_mib
         "root": {"path": "rootfs"},
         "annotations": {KIND: "sandbox", INFRA: "true", POD_NAME: pod.name, **_size(pod), **grown, **_labels(pod.labels)},
         "linux": {"namespaces": namespaces, "sysctl": dict(pod.sysctls), "cgroupsPath": f"{_cgroup(place)}/infra"},
+    }
+
+
+def looking(place: Place, image: ImageView, upper: str, *, own: bool, empty: str) -> Json:
+    """A container without a program that has the root of another, for whoever wants its files. ``own``: in a machine of its own. ``empty``: an empty
+    file of the host, which lies where every container has files of ours: their places are none of its changes."""
+    new: list[Json] = [{"type": kind} for kind in ("network", "ipc", "uts", "mount")]
+    kind = {KIND: "sandbox"} if own else {KIND: "container", SANDBOX: place.pod_id}
+    return {
+        "ociVersion": OCI_VERSION,
+        "hostname": "looking",
+        "root": {"path": "rootfs"},
+        "mounts": [{"destination": path, "type": "bind", "source": empty, "options": ["bind", "ro"]} for path in OUR_FILES],
+        "annotations": {**kind, INFRA: "true", LAYERS: json.dumps(list(image.layers)), UPPER: upper},
+        "linux": {"namespaces": new if own else _namespaces(Pod(name="looking"), place), "cgroupsPath": f"{_cgroup(place)}/{place.container_id}"},
     }
 
 

@@ -13,6 +13,8 @@ from hyperd.bundle.users import find_group, find_user
 from hyperd.errors import InvalidError
 from hyperd.spec import Container, File, Pod, Projected
 
+# What every container gets.
+OUR_FILES = ("/etc/hosts", "/etc/hostname", "/etc/resolv.conf")
 Read = Callable[[str], bytes]
 
 
@@ -22,7 +24,7 @@ def mounted(pod: Pod, container: Container, image: ImageView, place: Place, take
 
     :raise InvalidError: a user or group is unknown, or content is not base64
     """
-    texts = {"/etc/hosts": hosts(pod, place), "/etc/hostname": hostname(pod), "/etc/resolv.conf": resolv_conf(pod, place)}
+    texts = dict(zip(OUR_FILES, (hosts(pod, place), hostname(pod), resolv_conf(pod, place)), strict=True))
     own = {posixpath.normpath(file.path) for file in container.files}
     for path, text in texts.items():
         if path not in taken | own:

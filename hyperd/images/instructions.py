@@ -1,6 +1,6 @@
 """What instructions of a Dockerfile change in an image's configuration, as ``commit --change`` takes them. Pure.
 
-They are those that make no layer: CMD, ENTRYPOINT, ENV, EXPOSE, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR.
+They are those that make no layer: CMD, ENTRYPOINT, ENV, EXPOSE, HEALTHCHECK, LABEL, STOPSIGNAL, USER, VOLUME, WORKDIR.
 """
 
 import posixpath
@@ -18,6 +18,9 @@ _PORT = re.compile(r"(\d{1,5})(?:-(\d{1,5}))?(?:/(tcp|udp|sctp))?")
 _NAME = re.compile(r"[^\s=]+")
 _SHELL = ["/bin/sh", "-c"]
 _INSTRUCTIONS_MAX = 256
+_HEALTH_TIMES = {"interval": "Interval", "timeout": "Timeout", "start-period": "StartPeriod", "start-interval": "StartInterval"}
+_SPAN = re.compile(r"(\d+(?:\.\d+)?)(ns|us|ms|[smh])")
+_NANOSECONDS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9}
 
 
 def changes_of(config: ImageConfig, instructions: Sequence[str]) -> dict[str, Any]:
@@ -102,6 +105,35 @@ def _volume(now: dict[str, Any], text: str) -> dict[str, Any]:
     return {"Volumes": (now.get("Volumes") or {}) | {path: {} for path in paths}}
 
 
+def _healthcheck(_now: dict[str, Any], text: str) -> dict[str, Any]:
+    """``[--interval=30s ...] CMD ...``, or NONE."""
+    found: dict[str, Any] = {}
+    while text.startswith("--"):
+        flag, _, text = text.partition(" ")
+        name, _, value = flag[2:].partition("=")
+        text = text.lstrip()
+        if name in _HEALTH_TIMES:
+            found[_HEALTH_TIMES[name]] = _nanoseconds(value)
+        elif name == "retries" and value.isdecimal():
+            found["Retries"] = int(value)
+        else:
+            raise InvalidError(f"change HEALTHCHECK {flag[:60]!r}: not understood", hint=f"there are {', '.join(_HEALTH_TIMES)} and retries")
+    kind, _, rest = text.partition(" ")
+    if kind.upper() == "NONE" and not rest.strip() and not found:
+        return {"Healthcheck": {"Test": ["NONE"]}}
+    rest = rest.strip()
+    if kind.upper() != "CMD" or not rest:
+        raise InvalidError(f"change HEALTHCHECK {text[:60]!r}: it is written CMD COMMAND, or NONE")
+    return {"Healthcheck": {"Test": ["CMD", *_words(rest)] if rest.startswith("[") else ["CMD-SHELL", rest], **found}}
+
+
+def _nanoseconds(text: str) -> int:
+    parts = _SPAN.findall(text)
+    if not parts or "".join(number + unit for number, unit in parts) != text:
+        raise InvalidError(f"change HEALTHCHECK {text[:60]!r}: not a span of time", hint="write 30s or 1m30s")
+    return sum(int(float(number) * _NANOSECONDS[unit]) for number, unit in parts)
+
+
 def _workdir(now: dict[str, Any], text: str) -> dict[str, Any]:
     return {"WorkingDir": posixpath.normpath(posixpath.join("/", now.get("WorkingDir") or "", text))}
 
@@ -111,6 +143,7 @@ _APPLY: dict[str, Callable[[dict[str, Any], str], dict[str, Any]]] = {
     "ENTRYPOINT": lambda _, text: {"Entrypoint": _program(text)},
     "ENV": _env,
     "EXPOSE": _expose,
+    "HEALTHCHECK": _healthcheck,
     "LABEL": _labels,
     "STOPSIGNAL": lambda _, text: {"StopSignal": text},
     "USER": lambda _, text: {"User": text},

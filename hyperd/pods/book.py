@@ -29,6 +29,9 @@ class Book:
         self.failure: HyperError | None = None
         # Containers that could not be started, and why: for those who wait for it.
         self.failures: dict[str, HyperError] = {}
+        # Containers that stand still, and that are not to be started, while somebody reads their files.
+        self.frozen: set[str] = set()
+        self.looked_at: set[str] = set()
         # The container that the others wait for while the pod starts, and since when, by the loop's clock, there was one.
         self.waits_for = ""
         self.waiting_since = 0.0

@@ -88,6 +88,7 @@ class Containers:
 
         :raise HyperError: it cannot be; nothing of it runs then
         """
+        await self._book.until(lambda: record.id not in self._book.looked_at)
         fresh = {"retry_at": 0.0, "code": -1, "signal": 0, "oom": False, "message": "", "started": 0.0, "finished": 0.0}
         await self._book.change_container(record.id, phase="creating", **fresh)
         await self._machine.clear_process(record.pod, record.id)
@@ -102,6 +103,11 @@ class Containers:
             raise as_program_error(error) from error
         await self._book.change_container(record.id, phase="running", started=now())
         await self._tell("start", record)
+
+    async def let_go_on(self, record: ContainerRecord) -> None:
+        """An earlier daemon may have had it stand still, to read its files, and have ended meanwhile."""
+        if record.id not in self._book.frozen and self._tools.runtime.status(record.id) == "paused":
+            await self._tools.runtime.call("resume", record.id)
 
     async def _create(self, record: ContainerRecord, container: spec.Container) -> None:
         prepared = await self._tools.preparer.container(self._book.pod, record, container)

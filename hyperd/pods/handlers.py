@@ -55,7 +55,7 @@ class Handlers:
 
     async def command(self, record: ContainerRecord, arguments: tuple[str, ...], timeout_s: float) -> None:
         """Runs a command in the container; 0 is success."""
-        code, out, err = await self._tools.runtime.output("exec", record.id, *arguments, timeout_s=math.ceil(timeout_s))
+        code, out, err = await self._tools.runtime.execute(record.id, arguments, math.ceil(timeout_s))
         if code:
             text = (out + err).decode(errors="replace").strip()[:_TEXT_MAX]
             raise UnavailableError(f"{arguments[0]} ended with status {code}{': ' if text else ''}{text}")
@@ -64,7 +64,7 @@ class Handlers:
         """Runs a health check once; what cannot be run is a failure too."""
         started = now()
         try:
-            code, out, err = await self._tools.runtime.output("exec", record.id, *check.command, timeout_s=check.timeout_s)
+            code, out, err = await self._tools.runtime.execute(record.id, check.command, check.timeout_s)
         except HyperError as error:
             late = now() - started >= check.timeout_s
             text = f"Health check exceeded timeout ({check.timeout_s:g}s)" if late else error.message

@@ -197,6 +197,8 @@ class Keeper:
         return await self._start_container(record)
 
     async def _attend_running(self, record: ContainerRecord) -> float | None:
+        if record.id not in self.watchers.probes:
+            await self.containers.let_go_on(record)
         probes = self.watchers.container(record)
         if not probes.health.alive:
             await self._end_container(record, unasked=True)

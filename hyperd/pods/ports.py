@@ -31,6 +31,7 @@ class Runtime(Protocol):
     async def delete(self, container: str) -> None: ...
     async def call(self, *arguments: str, timeout_s: float = 0.0, stdin: bytes = b"") -> str: ...
     async def output(self, *arguments: str, timeout_s: float = 0.0, stdin: bytes = b"") -> tuple[int, bytes, bytes]: ...
+    async def execute(self, container: str, arguments: tuple[str, ...], timeout_s: float) -> tuple[int, bytes, bytes]: ...
     def command(self, *arguments: str) -> list[str]: ...
     def status(self, container: str) -> str: ...
     def was_started(self, container: str) -> bool: ...
@@ -140,6 +141,15 @@ class Preparer(Protocol):
 
         :raise HyperError: it cannot be made
         """
+
+    async def looking(self, pod: PodRecord, record: ContainerRecord, helper: str, *, own: bool) -> Path:
+        """The bundle of a container that has the files of another, which does not run, and runs no program. ``own``: in a machine of its own.
+
+        :raise UnavailableError: the files are not there
+        """
+
+    async def forget_look(self, pod: PodRecord, helper: str) -> None:
+        """Removes that bundle."""
 
     async def container(self, pod: PodRecord, record: ContainerRecord, container: spec.Container) -> Prepared:
         """The bundle of one container; pulls its image and makes its disk where they are missing.

@@ -71,6 +71,29 @@ class BundlePreparer:
         await asyncio.to_thread(_write_bundle, folder, made.config, made.files)
         return folder
 
+    async def looking(self, pod: PodRecord, record: ContainerRecord, helper: str, *, own: bool) -> Path:
+        """The bundle of a helper that has the files of a container which does not run.
+
+        :raise HyperError: its image or its disk is not there
+        """
+        image = await asyncio.to_thread(self._images.find, record.image)
+        upper = self._upper(pod, record)
+        if not upper.exists():
+            raise UnavailableError(f"container {record.name}: cannot read {upper}: No such file or directory")
+        place = bundle.Place(helper if own else pod.id, helper, infra_pid=0 if own else self._runtime.pid(pod.id))
+        folder = self._folder(pod.id, helper)
+        empty = bundle.HostFile(str(folder / "files/empty"), b"")
+        config = bundle.looking(place, _view(image), str(upper), own=own, empty=empty.path)
+        await asyncio.to_thread(_write_bundle, folder, config, (empty,))
+        return folder
+
+    async def forget_look(self, pod: PodRecord, helper: str) -> None:
+        """Its bundle."""
+        await asyncio.to_thread(_remove, self._folder(pod.id, helper))
+
+    def _upper(self, pod: PodRecord, record: ContainerRecord) -> Path:
+        return self._config.pod_root(pod.id) / record.id / "root.ext4"
+
     async def container(self, pod: PodRecord, record: ContainerRecord, container: spec.Container) -> Prepared:
         """The bundle of one container.
 
@@ -79,7 +102,7 @@ class BundlePreparer:
         image = await self._image(record, container)
         root = self._config.pod_root(pod.id) / record.id
         await asyncio.to_thread(_make_folder, root)
-        upper = root / "root.ext4"
+        upper = self._upper(pod, record)
         await self._disk(upper, container.root_size or self._config.root_size_mib << 20)
         sources = {volume.name: await self._source(pod, volume) for volume in pod.spec.volumes if _mounts(container, volume.name)}
         folder = self._folder(pod.id, record.id)

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,21 @@ class Runv:
             finally:
                 await _end(process)
             return process.returncode or 0, os.pread(out.fileno(), _OUTPUT_MAX, 0), os.pread(err.fileno(), _OUTPUT_MAX, 0)
+
+    async def execute(self, container: str, arguments: tuple[str, ...], timeout_s: float) -> tuple[int, bytes, bytes]:
+        """Runs a program in a container; exit status, output and errors.
+
+        :raise RunvFailure: it cannot be started, or took too long and was killed, as it is when nobody waits for it any more
+        """
+        with tempfile.TemporaryDirectory(prefix="hyperd-") as folder:
+            pid_file = Path(folder) / "pid"
+            try:
+                return await self.output("exec", "--pid-file", str(pid_file), container, *arguments, timeout_s=timeout_s)
+            except BaseException:
+                # The call was killed; the process that stands for the program takes the program along.
+                with contextlib.suppress(OSError, ValueError):
+                    os.kill(int(pid_file.read_text()), signal.SIGKILL)
+                raise
 
     async def create(self, container: str, bundle: Path, timeout_s: float) -> None:
         """Creates a container that has no streams to keep: a pod's infra container."""

@@ -33,10 +33,13 @@ class Watchers:
         """Watches over a running container, and asks how it is."""
         if record.id not in self.probes or record.id not in self._tasks:
             container = self._book.specification(record)
-            probes = Probes(self._tools, self._handlers, record, container, self._book.pod.name, self._wake, lambda: self._book.pod.paused)
+            probes = Probes(self._tools, self._handlers, record, container, self._book.pod.name, self._wake, lambda: self._stands_still(record))
             self.probes[record.id] = probes
             self.watch(record.id, self._watch_one(record, probes))
         return self.probes[record.id]
+
+    def _stands_still(self, record: ContainerRecord) -> bool:
+        return self._book.pod.paused or record.id in self._book.frozen
 
     async def _watch_one(self, record: ContainerRecord, probes: Probes) -> None:
         asking = asyncio.create_task(probes.run())

@@ -33,14 +33,14 @@ def check(action: str, path: str = "/") -> dict[str, Any]:
 
 
 def run(container: Container, process: dict[str, Any], settings: Settings) -> int:
-    """Does it with this process's standard streams; returns the status to end with.
+    """Does it with this process's standard streams; returns the status to end with. A container that is paused stays so.
 
     :raise StateError: the container is not running
     :raise AgentError: it has no writable layer of which there could be a difference
     """
     checked, raw = parse_process(json.dumps(process).encode(), "archive")
     with foreground.held_signals():
-        started = execute(container, checked, raw, Options("", foreground=True), settings)
+        started = execute(container, checked, raw, Options("", foreground=True), settings, ignore_paused=True)
         status = foreground.wait(started.identity, terminal=False)
     if os.path.exists(started.pid_file):
         os.unlink(started.pid_file)

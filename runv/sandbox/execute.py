@@ -45,7 +45,7 @@ def execute(
     ignore_paused: bool = False,
 ) -> Executed:
     """Starts ``process`` (``raw`` is the same as the guest gets it) in a container that is created or running. With ``ignore_paused``
-    it may be paused, and ``execute`` returns when it was resumed.
+    it may be paused, and ``execute`` returns when it was resumed; an archive's process is not held up by that.
 
     :raise StateError: it is neither
     :raise AgentError: the program is not there, or cannot be executed

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import signal
+import tarfile
 import time
 from pathlib import Path
 
@@ -103,6 +105,20 @@ def test_an_exec_waits_for_resume(guest: Guest) -> None:
         guest.control.call("resume", container="c")
         assert guest.control.result(asked)["pid"] > 0
         assert guest.finish("c", "x").stdout == b"hi\n"
+
+
+def test_an_archive_does_not_wait(guest: Guest) -> None:
+    """Files of a container that stands still can be read and written; it stands still all the while."""
+    with guest.running("sh", "-c", COUNTS):
+        wait_until(lambda: counted(guest) != "", "the first count")
+        guest.control.call("pause", container="c")
+        before = counted(guest)
+        spec = process_spec("archive", archive={"do": "get", "path": "/etc"})
+        guest.control.call("exec", container="c", process="x", spec=spec)
+        done = guest.finish("c", "x")
+        with tarfile.open(fileobj=io.BytesIO(done.stdout)) as tar:
+            assert tar.getnames()[0] == "etc" and not done.stderr
+        assert counted(guest) == before and state(guest) == "paused"
 
 
 def test_delete_of_a_paused_container(guest: Guest) -> None:

@@ -212,7 +212,7 @@ def test_inspect(cli: Cli, fake: Fake) -> None:
         (["network", "disconnect", "back", "web"], "POST /networks/back/disconnect", {}, {"pod": "web"}),
         (["network", "rm", "back"], "DELETE /networks/back", {}, None),
         (["prune", "-f", "--all"], "POST /prune", {}, {"all": True, "volumes": False}),
-        (["commit", "-m", "why", "-c", "CMD x", "web", "a:1"], f"POST {NGINX}/commit", {}, {"reference": "a:1", "author": "", "message": "why", "changes": ["CMD x"]}),
+        (["commit", "-m", "why", "-c", "CMD x", "web", "a:1"], f"POST {NGINX}/commit", {}, {"reference": "a:1", "author": "", "message": "why", "changes": ["CMD x"], "pause": True}),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else "",
 )  # fmt: skip

@@ -64,3 +64,20 @@ def test_changes(instructions: list[str], changed: dict[str, Any]) -> None:
 def test_what_is_not_understood(instruction: str) -> None:
     with pytest.raises(InvalidError):
         changes_of(BEFORE, [instruction])
+
+
+@pytest.mark.parametrize(("text", "check"), [
+    ("HEALTHCHECK CMD curl -f http://localhost || exit 1", {"Test": ["CMD-SHELL", "curl -f http://localhost || exit 1"]}),
+    ('healthcheck --interval=1m30s --timeout=500ms --retries=2 CMD ["a", "b"]', {"Test": ["CMD", "a", "b"], "Interval": 90 * 10**9, "Timeout": 5 * 10**8, "Retries": 2}),
+    ("HEALTHCHECK NONE", {"Test": ["NONE"]}),
+])  # fmt: skip
+def test_health_checks(text: str, check: dict[str, Any]) -> None:
+    assert changes_of(ImageConfig(), [text]) == {"Healthcheck": check}
+
+
+@pytest.mark.parametrize(
+    "text", ["ls", "CMD", "--retries=x CMD a", "--interval=soon CMD a", "--interval= CMD a", "--interval=1s NONE", "--x CMD a", "NONE really"]
+)
+def test_health_checks_that_are_none(text: str) -> None:
+    with pytest.raises(InvalidError):
+        changes_of(ImageConfig(), [f"HEALTHCHECK {text}"])

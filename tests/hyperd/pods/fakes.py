@@ -122,7 +122,11 @@ class Runtime:
 
     async def output(self, *arguments: str, timeout_s: float = 0.0, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
         await self.world.call(*arguments)
-        return self.world.exec_codes.get(arguments[2:], 0), b"", b""
+        return 0, b"", b""
+
+    async def execute(self, container: str, arguments: tuple[str, ...], timeout_s: float) -> tuple[int, bytes, bytes]:
+        await self.world.call("exec", container, *arguments)
+        return self.world.exec_codes.get(arguments, 0), b"", b""
 
     def command(self, *arguments: str) -> list[str]:
         return list(arguments)
@@ -229,6 +233,14 @@ class Preparer:
 
     async def trial(self, pod: PodRecord, record: ContainerRecord) -> Path:
         return self.world.folder
+
+    async def looking(self, pod: PodRecord, record: ContainerRecord, helper: str, *, own: bool) -> Path:
+        self.world.names[helper] = "helper"
+        await self.world.call("looking", record.id, "own" if own else "joins")
+        return self.world.folder
+
+    async def forget_look(self, pod: PodRecord, helper: str) -> None:
+        await self.world.call("forget_look", helper)
 
     async def container(self, pod: PodRecord, record: ContainerRecord, container: spec.Container) -> Prepared:
         self.world.names[record.id] = record.name

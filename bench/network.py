@@ -26,7 +26,7 @@ _MEASURES = [
     Measure("sent", f"{_MEGABYTES} MB into the guest", "MB/s"),
     Measure("taken", f"{_MEGABYTES} MB out of the guest", "MB/s"),
     Measure("round_trip", "a byte there and back", "ms"),
-    Measure("cpu", "QEMU's CPU time for all of it", "ms"),
+    Measure("cpu", "CPU time on the host", "ms"),
 ]
 
 

@@ -12,11 +12,11 @@
 #define SMALL 4096U
 /* A disk's are looked up in no time. */
 #define STATS 5U
-#define PATH_SIZE 512
+#define NAME_SIZE 32
 
-static void path_of(char *path, const char *folder, unsigned int number)
+static void name_of(char *name, unsigned int number)
 {
-	snprintf(path, PATH_SIZE, "%.400s/probe-%u", folder, number);
+	snprintf(name, NAME_SIZE, "probe-%u", number);
 }
 
 /* Until it is on the disk, which is what makes guests with caches of their own comparable. */
@@ -78,13 +78,13 @@ static int stat_small(const char *path)
 	return stat(path, &st);
 }
 
-static int each(const char *folder, unsigned int count, int (*work)(const char *))
+static int each(unsigned int count, int (*work)(const char *))
 {
-	char path[PATH_SIZE];
+	char name[NAME_SIZE];
 
 	for (unsigned int number = 1; number <= count; number++) {
-		path_of(path, folder, number);
-		if (work(path) < 0)
+		name_of(name, number);
+		if (work(name) < 0)
 			return -1;
 	}
 	return 0;
@@ -113,16 +113,19 @@ int probe_files(FILE *out, const char *folder, unsigned int megabytes, unsigned 
 		int (*work)(const char *);
 		unsigned int times;
 	} steps[] = { { "create", create_small, 1 }, { "stat", stat_small, STATS }, { "unlink", unlink, 1 } };
-	char path[PATH_SIZE];
+	char name[NAME_SIZE];
 
-	path_of(path, folder, 0);
-	if (large(out, path, megabytes) < 0)
+	/* So that names are looked up in the folder only, and not on the way to it. */
+	if (chdir(folder) < 0)
+		return -1;
+	name_of(name, 0);
+	if (large(out, name, megabytes) < 0)
 		return -1;
 	for (size_t i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
 		double begin = probe_now();
 
 		for (unsigned int n = 0; n < steps[i].times; n++)
-			if (each(folder, count, steps[i].work) < 0)
+			if (each(count, steps[i].work) < 0)
 				return -1;
 		fprintf(out, "%s %f\n", steps[i].name, steps[i].times * count / (probe_now() - begin));
 	}

@@ -253,7 +253,7 @@ def in_namespace(pid: int, *words: str) -> None:
 
 
 def test_links_that_come_and_go_are_told(programs: Path, tmp_path: Path) -> None:
-    """The command runs in the creator's namespaces, with nothing of ours open, and not for a tap of ours."""
+    """The command runs in the creator's namespaces, with nothing of ours open, and not for taps of ours and what the kernel does by itself."""
     told = tmp_path / "told"
     command = tmp_path / "command"
     command.write_text(f"#!/bin/sh\necho $(readlink /proc/self/ns/net /proc/self/fd/0) $* >>{told}\n")
@@ -271,6 +271,10 @@ def test_links_that_come_and_go_are_told(programs: Path, tmp_path: Path) -> None
             assert ours.recv(4096) == b'{"ok":true}'
             wait = agent.expect("wait", owner=True)
             in_namespace(other.pid, "link", "add", "runv-tap0", "type", "veth", "peer", "name", "runv-tap1")
+            in_namespace(other.pid, "link", "set", "runv-tap0", "up")
+            in_namespace(other.pid, "address", "add", "fe80::5/64", "dev", "runv-tap0")
+            assert_idle(process.pid)
+            assert not told.exists()
             in_namespace(other.pid, "link", "add", "eth0", "type", "veth", "peer", "name", "eth1")
             in_namespace(other.pid, "address", "add", "10.0.0.2/24", "dev", "eth0")
             wait_until(told.exists)

@@ -21,21 +21,40 @@ enum {
 	SIGNAL_SET = 8,
 };
 
-/* What the taps do, which the command makes itself, is no news. */
+/* What the taps do, which the command makes itself, is no news; */
 #define OURS "runv-tap"
 
-static bool is_ours(const struct nlmsghdr *message)
+static bool is_tap(const struct nlmsghdr *message)
 {
 	const struct ifinfomsg *info = NLMSG_DATA(message);
 	int left = (int)message->nlmsg_len - (int)NLMSG_LENGTH(sizeof(*info));
 
-	if ((message->nlmsg_type != RTM_NEWLINK && message->nlmsg_type != RTM_DELLINK) || left < 0)
-		return false;
 	for (const struct rtattr *attr = IFLA_RTA(info); RTA_OK(attr, left); attr = RTA_NEXT(attr, left)) {
 		if (attr->rta_type == IFLA_IFNAME)
 			return RTA_PAYLOAD(attr) > sizeof(OURS) - 1 && memcmp(RTA_DATA(attr), OURS, sizeof(OURS) - 1) == 0;
 	}
 	return false;
+}
+
+/* nor are addresses and routes that the kernel makes by itself, in the guest as well: that of an IPv6 link comes seconds after the link. */
+static bool is_news(const struct nlmsghdr *message)
+{
+	const struct ifaddrmsg *address = NLMSG_DATA(message);
+	const struct rtmsg *route = NLMSG_DATA(message);
+
+	switch (message->nlmsg_type) {
+	case RTM_NEWLINK:
+	case RTM_DELLINK:
+		return message->nlmsg_len < NLMSG_LENGTH(sizeof(struct ifinfomsg)) || !is_tap(message);
+	case RTM_NEWADDR:
+	case RTM_DELADDR:
+		return message->nlmsg_len < NLMSG_LENGTH(sizeof(*address)) || address->ifa_scope < RT_SCOPE_LINK;
+	case RTM_NEWROUTE:
+	case RTM_DELROUTE:
+		return message->nlmsg_len < NLMSG_LENGTH(sizeof(*route)) || route->rtm_protocol != RTPROT_KERNEL;
+	default:
+		return false;
+	}
 }
 
 /* Whether there is news in what the kernel has to say. What it had no room for is. */
@@ -56,7 +75,7 @@ static bool read_news(int fd)
 		else if (n <= 0)
 			return news;
 		for (const struct nlmsghdr *m = &buffer.header; NLMSG_OK(m, left); m = NLMSG_NEXT(m, left))
-			news = news || !is_ours(m);
+			news = news || is_news(m);
 	}
 }
 

@@ -20,6 +20,7 @@ from runv.sandbox.image import Saved, SavedCard, SavedContainer, SavedDisk
 from runv.sandbox.layout import SandboxFolder, SandboxRecord
 from runv.sandbox.netrecord import NetRecord
 from runv.sandbox.remove import kill_processes, remove
+from runv.spec.annotations import COPY
 from runv.spec.config import Config, parse_config
 from runv.state import CREATED, CREATING, STOPPED, Container, ContainerRecord
 from runv.storage import copies
@@ -134,7 +135,8 @@ def _check_ties(sandbox: SandboxFolder, record: SandboxRecord, members: list[Con
 def _what_is_shared(members: list[Container]) -> str:
     for member in members:
         config = _config_of(member)
-        if config.root is not None and os.path.isdir(member.load().rootfs) and not disk_paths(member.load().bundle, config):
+        has_disk = disk_paths(member.load().bundle, config) or (config.annotations or {}).get(COPY) == "true"
+        if config.root is not None and os.path.isdir(member.load().rootfs) and not has_disk:
             return f"the root of container {member.id} is a folder of the host, {member.load().rootfs}"
         for mount in config.mounts or []:
             if mount.is_bind and not mount.source.startswith("/dev/shm/"):

@@ -70,6 +70,8 @@ def create(root: str, container_id: str, options: Options, settings: Settings, l
                 raise
     finally:
         plan.opened.close()
+        for fd in plan.storage.held:
+            os.close(fd)
 
 
 def read_bundle(bundle: str) -> Document:

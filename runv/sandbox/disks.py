@@ -88,8 +88,10 @@ def write_down(sandbox: SandboxFolder, container: str, opened: Opened) -> list[D
 
 
 def keep_names(sandbox: SandboxFolder, paths: dict[str, str]) -> None:
-    """Notes where the disks of a restored machine are, by their serials, which are made of the inodes of other files: those of where it was saved."""
-    write_atomic(sandbox.path("serials.json"), json.dumps({serial: images.wish(path, read_only=True).serial for serial, path in paths.items()}))
+    """Notes where the disks of a restored machine are, by their serials, which are made of the inodes of other files: those of where it was saved.
+    Of one that has no name the path is a folder, and ends so."""
+    now = {serial: "" if path.endswith("/") else images.wish(path, read_only=True).serial for serial, path in paths.items()}
+    write_atomic(sandbox.path("serials.json"), json.dumps(now))
 
 
 def _check_names(sandbox: SandboxFolder, wishes: Iterable[Wish]) -> None:

@@ -11,7 +11,7 @@ from runv.vm.machine import Disk, Plugged
 
 
 class Placing:
-    """Puts the disks of the checkpoint in ``folder`` to ``paths``, by their serials. First all of them are made and checked; what was at such a path
+    """Puts the disks of the checkpoint in ``folder`` to ``paths``, by their serials; one whose path ends with a slash gets no name there. First all of them are made and checked; what was at such a path
     before is kept until ``keep``, and is there again after ``close`` without it. Closes what it opens."""
 
     def __init__(self, folder: str, disks: list[SavedDisk], paths: dict[str, str]) -> None:
@@ -19,6 +19,7 @@ class Placing:
         :raise HostError: there is no room, or no such folder
         """
         self._new: dict[str, str] = {}
+        self._nameless: dict[str, str] = {}
         self._old: dict[str, str] = {}
         self._opened: list[int] = []
         self._made: list[str] = []
@@ -37,16 +38,20 @@ class Placing:
             raise
 
     def _copy(self, folder: str, disk: SavedDisk, path: str) -> None:
-        if path in self._new:
+        new = f"{path}.runv-{os.urandom(4).hex()}"
+        if path.endswith("/"):
+            self._nameless[disk.serial] = new
+        elif path in self._new:
             raise ConfigError(f"cannot restore from {folder}: two of its disks would be at {path}")
-        _check_unused(path)
-        self._new[path] = f"{path}.runv-{os.urandom(4).hex()}"
+        else:
+            _check_unused(path)
+            self._new[path] = new
         try:
             source = os.open(disk_of(folder, disk.serial), os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise ConfigError(f"cannot restore from {folder}: {disk_of('', disk.serial)}: {reason(error)}") from error
         try:
-            content = copies.copy(source, self._new[path])
+            content = copies.copy(source, new)
         except OSError as error:
             raise HostError(f"restore disk {path}", error) from error
         finally:
@@ -69,11 +74,14 @@ class Placing:
             raise HostError(f"restore disk {path}", error) from error
 
     def _plug(self, disk: SavedDisk, path: str) -> Plugged:
+        path = self._nameless.get(disk.serial, path)
         try:
             fd = os.open(path, (os.O_RDONLY if disk.read_only else os.O_RDWR) | os.O_CLOEXEC)
         except OSError as error:
             raise ConfigError(f"cannot attach disk {path}: {reason(error)}") from error
         self._opened.append(fd)
+        if disk.serial in self._nameless:
+            os.unlink(self._nameless.pop(disk.serial))
         return Plugged(Disk(disk.serial, fd, disk.format, disk.read_only, disk.serial.startswith("b")), disk.lun)
 
     def keep(self) -> None:
@@ -91,10 +99,10 @@ class Placing:
         for path in self._made:
             with contextlib.suppress(OSError):
                 os.rename(self._old.pop(path), path) if path in self._old else os.unlink(path)
-        for path in (*self._new.values(), *self._old.values()):
+        for path in (*self._new.values(), *self._nameless.values(), *self._old.values()):
             with contextlib.suppress(OSError):
                 os.unlink(path)
-        self._new, self._old, self._made = {}, {}, []
+        self._new, self._nameless, self._old, self._made = {}, {}, {}, []
 
 
 def _compare(folder: str, disk: SavedDisk, path: str) -> None:

@@ -39,6 +39,8 @@ from runv.vm.machine import Machine, Memory, Restore
 # QEMU reads the memory back; then the guest answers at once, or never.
 _LOAD_TIMEOUT_S = 120.0
 _CONSOLE_CHARS = 400
+# What the kernel calls a file without a name.
+_NAMELESS = " (deleted)"
 
 
 class Request(NamedTuple):
@@ -148,6 +150,9 @@ def _paths(request: Request, saved: Saved, entry: SavedContainer, bundle: str, c
     :raise ConfigError: a bundle has not as many disks as the container had
     """
     paths = {disk.serial: disk.path for disk in saved.disks}
+    for other in saved.containers:
+        place = bundle if other is entry else request.bundles.get(other.id, other.bundle)
+        paths |= {serial: os.path.join(place, "") for serial in other.used if paths.get(serial, "").endswith(_NAMELESS)}
     for other in saved.containers:
         if other.id in request.bundles:
             given = request.bundles[other.id]

@@ -12,6 +12,8 @@ PREFIX = "run.runv.rootfs."
 ROOTFS_FSTYPE = "run.runv.rootfs.fstype"
 LAYERS = "run.runv.rootfs.layers"
 UPPER = "run.runv.rootfs.upper"
+# runv's own: "true" for a root that is a copy of the folder, and gone with the container.
+COPY = "run.runv.rootfs.copy"
 # runv's own: "true" for a container that only holds its pod's namespaces.
 INFRA = "run.runv.infra"
 

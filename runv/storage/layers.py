@@ -8,12 +8,12 @@ import os
 from typing import NamedTuple
 
 from runv.errors import ConfigError, reason
-from runv.spec.annotations import LAYERS, PREFIX, ROOTFS_FSTYPE, UPPER
+from runv.spec.annotations import COPY, LAYERS, PREFIX, ROOTFS_FSTYPE, UPPER
 from runv.storage.images import Wish, wish
 
 LAYERS_MAX = 64
 
-_KNOWN = frozenset({LAYERS, UPPER, ROOTFS_FSTYPE})
+_KNOWN = frozenset({COPY, LAYERS, UPPER, ROOTFS_FSTYPE})
 # Where a file system has its mark: offset and bytes, as in guest/disks.c.
 _MARKS = {"EROFS": (1024, b"\xe2\xe1\xf5\xe0"), "ext4": (1080, b"\x53\xef")}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from runv import linux, sockets
 from runv.errors import ConfigError, reason
 from runv.idmaps import IdMap, map_tree
-from runv.spec.annotations import ROOTFS_FSTYPE, is_infra
+from runv.spec.annotations import COPY, LAYERS, ROOTFS_FSTYPE, is_infra
 from runv.spec.mount_ids import WORDS, mount_ids
 from runv.storage.images import Wish, merge, wish
 from runv.storage.layers import read_layers
@@ -43,7 +43,7 @@ class Carried(NamedTuple):
 class StoragePlan(NamedTuple):
     """What the host shares and attaches, and the container's root and mounts as the guest will see them, but for two things. The sources of those
     in ``carried`` are not known yet; and what is on a disk has a member ``disk``, its serial, until ``placed_root`` and ``placed_mounts`` put the
-    guest's name of it there."""
+    guest's name of it there. ``held``: descriptors of disks that have no name, to be closed when they were opened."""
 
     rootfs: str
     shared: tuple[Shared, ...]
@@ -52,6 +52,7 @@ class StoragePlan(NamedTuple):
     carried: tuple[Carried, ...] = ()
     disks: tuple[Wish, ...] = ()
     memory: tuple[SharedMemory, ...] = ()
+    held: tuple[int, ...] = ()
 
 
 class GuestDisk(NamedTuple):
@@ -69,6 +70,7 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
     :raise ConfigError: the root file system, the source of a bind mount or a disk is missing
     """
     rootfs, root, shared, disks = _plan_root(container, bundle, config)
+    held = [_copy_root(rootfs, root, shared, disks)] if _copies(config, rootfs) else []
     mounts: list[dict[str, Any]] = []
     carried: list[Carried] = []
     memory: list[SharedMemory] = []
@@ -112,7 +114,7 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
             where = os.path.join(mount.destination, os.path.relpath(inner.path, source))
             carried.append(Carried(len(mounts), inner))
             mounts.append({"destination": where, "type": "bind", "options": ["bind"]})
-    return StoragePlan(rootfs, tuple(shared), root, mounts, tuple(carried), merge(disks), tuple(memory))
+    return StoragePlan(rootfs, tuple(shared), root, mounts, tuple(carried), merge(disks), tuple(memory), tuple(held))
 
 
 def _check_idmap(shared: Shared, where: str) -> None:
@@ -148,6 +150,33 @@ def _plan_root(container: str, bundle: str, config: "Config") -> tuple[str, dict
     if os.path.isdir(rootfs):
         return rootfs, root | {"path": f"{GUEST_SHARE}/{container}/rootfs"}, [Shared(rootfs, f"{container}/rootfs", True)], []
     raise ConfigError(f"cannot use rootfs {rootfs}: {_why_not_folder(rootfs)}")
+
+
+def _copies(config: "Config", rootfs: str) -> bool:
+    """:raise ConfigError: a copy is wanted of what is no folder"""
+    annotations = config.annotations or {}
+    wanted = annotations.get(COPY)
+    if wanted not in (None, "true", "false"):
+        raise ConfigError(f"config.json: $.annotations: {COPY} must be true or false, not {wanted!r}")
+    if wanted == "true" and (LAYERS in annotations or is_infra(annotations) or not os.path.isdir(rootfs)):
+        raise ConfigError(f"config.json: $.annotations: {COPY} means nothing where the rootfs is no folder")
+    return wanted == "true"
+
+
+def _copy_root(rootfs: str, root: dict[str, Any], shared: list[Shared], disks: list[Wish]) -> int:
+    """Puts a disk in the place of the shared root; returns the descriptor that holds it.
+
+    :raise RunvError: it cannot be made
+    """
+    from runv.storage.rootcopy import copied_root
+
+    fd = copied_root(rootfs)
+    disk = wish(f"/proc/self/fd/{fd}", read_only=root["readonly"])._replace(alone=True)
+    shared.clear()
+    disks.append(disk)
+    root.pop("path", None)
+    root |= {"disk": disk.serial, "type": "ext4"}
+    return fd
 
 
 def placed_root(planned: StoragePlan, found: dict[str, GuestDisk]) -> dict[str, Any]:

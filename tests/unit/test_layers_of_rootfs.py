@@ -108,3 +108,23 @@ def test_every_other_container_needs_a_root() -> None:
         settle_infra(parse_config(document(root={"path": "x"}, annotations={"run.runv.infra": "yes"}), "config.json"))
 
 
+
+
+def test_a_copied_root_is_a_disk_without_a_name(tmp_path: Path) -> None:
+    (tmp_path / "rootfs").mkdir()
+    config = parse_config(document(root={"path": "rootfs"}, annotations={"run.runv.rootfs.copy": "true"}), "config.json").config
+    found = storage.plan("one", str(tmp_path), config, {})
+    (disk,), (fd,) = found.disks, found.held
+    assert found.shared == () and disk.alone and not disk.read_only and os.fstat(fd).st_nlink == 0
+    assert storage.placed_root(found, {disk.serial: GuestDisk("/dev/sda", 8, 0, "")}) == {"readonly": False, "path": "/dev/sda", "type": "ext4"}
+    os.close(fd)
+
+
+@pytest.mark.parametrize(("value", "more"), [("yes", {}), ("true", {"run.runv.infra": "true"}), ("true", None)])
+def test_copies_that_are_refused(tmp_path: Path, layers: list[str], value: str, more: dict[str, str] | None) -> None:
+    (tmp_path / "rootfs").mkdir()
+    named = {"run.runv.rootfs.copy": value, **(annotations(layers[:1]) if more is None else more)}
+    config = parse_config(document(root={"path": "rootfs"}, annotations=named), "config.json").config
+    with pytest.raises(ConfigError, match=r"run\.runv\.rootfs\.copy (must be true or false|means nothing)"):
+        storage.plan("one", str(tmp_path), config, {})
+    assert sorted(os.listdir(tmp_path))[-1] == "rootfs"

@@ -31,6 +31,12 @@ def on_disk(bundle: Bundle, mib: int = 16) -> Bundle:
     return bundle.save()
 
 
+def copied(bundle: Bundle) -> Bundle:
+    """Its root file system is a copy of the folder."""
+    bundle.config.setdefault("annotations", {})["run.runv.rootfs.copy"] = "true"
+    return bundle.save()
+
+
 def elsewhere(bundle: Bundle, make_bundle: MakeBundle) -> Bundle:
     """The same configuration in another folder, without its disk."""
     other = make_bundle()
@@ -87,8 +93,8 @@ def test_it_goes_on_beside_its_likeness(runv: Runtime, bundle: Bundle, folder: P
 def test_containers_of_a_pod(runv: Runtime, bundle: Bundle, folder: Path, make_bundle: MakeBundle) -> None:
     kind, sandbox = "io.kubernetes.cri.container-type", "io.kubernetes.cri.sandbox-id"
     first = runv.start(on_disk(bundle).script(COUNTS))
-    joining = on_disk(make_bundle()).script(COUNTS)
-    joining.config["annotations"] = {kind: "container", sandbox: first.id}
+    joining = copied(make_bundle()).script(COUNTS)
+    joining.config["annotations"] |= {kind: "container", sandbox: first.id}
     second = runv.start(joining.save())
     wait_until(lambda: last(first) > 2 and last(second) > 2, "the first counts")
     runv.run("checkpoint", "--image-path", str(folder / "there"), first.id).ok()
@@ -110,6 +116,8 @@ def test_containers_of_a_pod(runv: Runtime, bundle: Bundle, folder: Path, make_b
     other.exec("touch", "/end").ok()
     assert other.wait() == 7
     other.delete()
+    assert sorted(path.name for path in others[1].path.iterdir()) == ["config.json", "pid", "rootfs"]
+    assert not (joining.rootfs / "count").exists() and not (others[1].rootfs / "count").exists()
     assert again.status() == "running"
     again.delete()
 

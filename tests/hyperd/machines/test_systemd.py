@@ -37,7 +37,7 @@ class Host:
         return self.run("journalctl", "--no-pager", "-n", "40", check=False)
 
     def ctl(self, *words: str) -> str:
-        return self.run(f"{self.stage}/bin/hyperctl", *words)
+        return self.run(f"{self.stage}/bin/hyperctl", "-H", "unix:///run/hyperd/hyperd.sock", *words)
 
     def shows(self, unit: str, what: str) -> str:
         return self.run("systemctl", "show", "--property", what, "--value", unit).strip()
@@ -129,7 +129,7 @@ def test_pods_outlive_the_daemon(host: Host) -> None:
     count = len(host.lines("web"))
     host.run("systemctl", "stop", "hyperd.service", "hyperd.socket")
     assert host.shows("hyperd.service", "Result") == "success"
-    assert "No such file" in host.run(f"{host.stage}/bin/hyperctl", "list", check=False)
+    assert "No such file" in host.run(f"{host.stage}/bin/hyperctl", "-H", "unix:///run/hyperd/hyperd.sock", "list", check=False)
     host.run("systemctl", "start", "hyperd.socket")
     still_counts()
     assert len(host.lines("web")) > count

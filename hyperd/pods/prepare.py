@@ -63,7 +63,7 @@ class BundlePreparer:
         root = self._config.pod_root(pod.id) / record.id
         await asyncio.to_thread(_make_folder, root)
         upper = root / "root.ext4"
-        await self._disk(upper, self._config.root_size_mib << 20)
+        await self._disk(upper, self._config.root_size_mib << 20, empty=False)
         wanted = spec.Container(name=record.name, image="", args=("/program",))
         view = bundle.ImageView(layers=(str(layer),))
         made = bundle.container(pod.spec, wanted, view, self._place(pod, record), {}, upper=str(upper), read=_read)
@@ -103,7 +103,7 @@ class BundlePreparer:
         root = self._config.pod_root(pod.id) / record.id
         await asyncio.to_thread(_make_folder, root)
         upper = self._upper(pod, record)
-        await self._disk(upper, container.root_size or self._config.root_size_mib << 20)
+        await self._disk(upper, container.root_size or self._config.root_size_mib << 20, empty=False)
         sources = {volume.name: await self._source(pod, volume) for volume in pod.spec.volumes if _mounts(container, volume.name)}
         folder = self._folder(pod.id, record.id)
         made = await asyncio.to_thread(
@@ -149,13 +149,13 @@ class BundlePreparer:
             dns_searches=tuple(dict.fromkeys(search for one in attachments for search in one.searches)),
         )
 
-    async def _disk(self, path: Path, size: int, *, mode: int = 0o755, gid: int = 0) -> None:
+    async def _disk(self, path: Path, size: int, *, mode: int = 0o755, gid: int = 0, empty: bool = True) -> None:
         """Makes it unless it is there, whole or not at all."""
         if path.exists():
             return
         temporary = path.with_suffix(".new")
         await asyncio.to_thread(temporary.unlink, True)
-        await self._volumes.make_disk(temporary, size, mode=mode, gid=gid)
+        await self._volumes.make_disk(temporary, size, mode=mode, gid=gid, empty=empty)
         temporary.rename(path)
 
     async def _anonymous(self, root: Path, image: Image, container: spec.Container) -> dict[str, bundle.Source]:

@@ -18,12 +18,14 @@ _MKFS_TIMEOUT_S = 120
 
 
 class Kind(NamedTuple):
-    """What a disk is to be; ``size`` in bytes. ``mode`` and ``gid`` are those of the root directory, which is root's."""
+    """What a disk is to be; ``size`` in bytes. ``mode`` and ``gid`` are those of the root directory, which is root's. ``empty``: there is nothing in it,
+    not even lost+found, over which the first start of PostgreSQL or MySQL stumbles; e2fsck makes it anew when it needs it."""
 
     fstype: str
     size: int
     mode: int = 0o755
     gid: int = 0
+    empty: bool = True
 
 
 def settle(kind: Kind) -> Kind:
@@ -78,8 +80,13 @@ def _format(path: str, kind: Kind) -> None:
         return
     # Nothing is written that can be a hole, neither here nor by the guest later.
     _run(["mkfs.ext4", "-q", "-F", "-m", "0", "-E", f"lazy_journal_init=1,root_owner=0:{kind.gid}", path], path)
-    if kind.mode != 0o755:
-        _run(["debugfs", "-w", "-R", f"set_inode_field <2> mode 0{0o040000 | kind.mode:o}", path], path)
+    changes = ["rmdir lost+found"] if kind.empty else []
+    changes += [f"set_inode_field <2> mode 0{0o040000 | kind.mode:o}"] if kind.mode != 0o755 else []
+    if changes:
+        with tempfile.TemporaryFile() as script:
+            script.write("".join(f"{line}\n" for line in changes).encode())
+            script.flush()
+            _run(["debugfs", "-w", "-f", f"/proc/self/fd/{script.fileno()}", path], path, script.fileno())
 
 
 def _xfs_prototype(kind: Kind) -> bytes:

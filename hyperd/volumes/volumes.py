@@ -159,13 +159,13 @@ class Volumes:
         return await self._make(new_name, about, fill)
 
     async def make_disk(
-        self, path: str | os.PathLike[str], size: int, *, fstype: str = "ext4", mode: int = 0o755, gid: int = 0
+        self, path: str | os.PathLike[str], size: int, *, fstype: str = "ext4", mode: int = 0o755, gid: int = 0, empty: bool = True
     ) -> None:
-        """Makes a disk that is no volume: a writable layer, an emptyDir. ``mode`` and ``gid`` are those of its root directory.
+        """Makes a disk that is no volume: a writable layer, an emptyDir. ``mode`` and ``gid`` are those of its root directory. ``empty``: without lost+found.
 
         :raise HyperError: as of ``create``
         """
-        await asyncio.to_thread(disks.make, os.fspath(path), Kind(fstype, size, mode, gid))
+        await asyncio.to_thread(disks.make, os.fspath(path), Kind(fstype, size, mode, gid, empty))
 
     async def _make(self, name: str, about: _About, fill: Callable[[str], Awaitable[None]]) -> Volume:
         if not _NAME.fullmatch(name):

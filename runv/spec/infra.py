@@ -24,8 +24,9 @@ def settle_infra(document: Document) -> Document:
         return document
     given = document.raw.get("process") or {}
     process = _PROCESS | {"oomScoreAdj": given.get("oomScoreAdj", 0)}
-    # With layers it has a root that somebody wants to look at: the devices that every container has are not to be in it.
-    mounts = [_DEV] if LAYERS in (document.config.annotations or {}) else []
+    # With layers it has a root that somebody wants to look at: the devices that every container has are not to be in it, but what is given lies over it.
+    given_mounts = document.raw.get("mounts") or []
+    mounts = [_DEV, *given_mounts] if LAYERS in (document.config.annotations or {}) else []
     linux = {key: value for key, value in (document.raw.get("linux") or {}).items() if key not in ("seccomp", "maskedPaths", "readonlyPaths")}
     config = msgspec.structs.replace(document.config, process=Process(process, "config.json: $.process"), mounts=msgspec.convert(mounts, list[Mount]))
     return Document(config, document.raw | {"process": process, "mounts": mounts, "linux": linux})

@@ -173,6 +173,7 @@ def test_disks(volumes: Volumes, tmp_path: Path) -> None:
     path = tmp_path / "disk"
     run(volumes.make_disk(path, 64 * MIB, mode=0o2777, gid=1000))
     assert is_clean(path)
+    assert "lost+found" not in debugfs(path, "ls /"), "what is new is empty"
     root = debugfs(path, "stat <2>")
     assert "Mode:  02777" in root and "Group:  1000" in root and "User:     0" in root
     with pytest.raises(ConflictError, match="file exists"):

@@ -5,13 +5,14 @@ Whatever happens on the way, the machine goes on and there is no folder; only wh
 """
 
 import contextlib
+import json
 import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from runv import VERSION
 from runv.agent.client import Agent
-from runv.errors import ConfigError, HostError, NotFoundError, StateError, VmError
+from runv.errors import HostError, NotFoundError, StateError, VmError
 from runv.files import locked_folder, read_text, write_atomic
 from runv.log import Log
 from runv.sandbox import disks, hookpoints, image, pause, programs
@@ -24,7 +25,6 @@ from runv.spec.annotations import COPY
 from runv.spec.config import Config, parse_config
 from runv.state import CREATED, CREATING, STOPPED, Container, ContainerRecord
 from runv.storage import copies
-from runv.storage.images import wish
 from runv.storage.places import disk_paths
 from runv.vm import qmp, running
 
@@ -118,6 +118,9 @@ def _check_ties(sandbox: SandboxFolder, record: SandboxRecord, members: list[Con
         raise StateError("cannot checkpoint: the machine was started by an earlier version of runv")
     if record.machine["share"] == "virtiofs":
         raise StateError("cannot checkpoint: the machine shares folders by virtiofs", hint="QEMU cannot save such a machine")
+    waiting = json.loads(_text_of(sandbox.path("waiting.json")) or "{}")
+    if waiting:
+        raise StateError(f"cannot checkpoint: container {min(waiting)} of the machine, which was restored, is still to be restored")
     for member in members:
         relay = member.relay()
         if relay is not None and relay.alive():
@@ -167,8 +170,6 @@ def _cards(sandbox: SandboxFolder, started: running.Started) -> list[SavedCard]:
 
 
 def _container(sandbox: SandboxFolder, member: Container) -> SavedContainer:
-    import json
-
     record = member.load()
     used = disks.own_of(sandbox, member.id)
     return SavedContainer(
@@ -177,18 +178,10 @@ def _container(sandbox: SandboxFolder, member: Container) -> SavedContainer:
         config=json.loads(read_text(member.path("config.json"))),
         started=bool(record.started),
         paused=os.path.exists(member.path("paused")),
-        disks=[_serial_at(path, used) for path in disk_paths(record.bundle, _config_of(member))],
+        disks=[disks.serial_at(sandbox, path, used) for path in disk_paths(record.bundle, _config_of(member))],
         used=used,
         volumes=_text_of(member.path("volumes.json")),
     )
-
-
-def _serial_at(path: str, used: dict[str, bool]) -> str:
-    """Which of a container's disks it is; empty where another file has taken its place."""
-    with contextlib.suppress(ConfigError):
-        serial = wish(path, read_only=True).serial
-        return serial if serial in used else ""
-    return ""
 
 
 def _text_of(path: str) -> str:
@@ -280,9 +273,12 @@ def _describe(source: _Source, state: copies.Content, saved_disks: list[SavedDis
 
 
 def _delete(container: Container, record: ContainerRecord, log: Log) -> None:
-    with locked_folder(container.folder):
-        poststop = hookpoints.after_delete(container, record, log)
-        remove(container)
+    try:
+        with locked_folder(container.folder):
+            poststop = hookpoints.after_delete(container, record, log)
+            remove(container)
+    except FileNotFoundError:
+        return  # `runv run` waited for it, and was faster
     poststop()
 
 

@@ -94,12 +94,25 @@ def keep_names(sandbox: SandboxFolder, paths: dict[str, str]) -> None:
     write_atomic(sandbox.path("serials.json"), json.dumps(now))
 
 
+def _names(sandbox: SandboxFolder) -> dict[str, str]:
+    try:
+        return dict(json.loads(read_text(sandbox.path("serials.json"))))
+    except FileNotFoundError:
+        return {}
+
+
+def serial_at(sandbox: SandboxFolder, path: str, own: Iterable[str]) -> str:
+    """What the guest calls the disk at ``path``, if it is one of ``own``; empty where it is none, or where another file has taken its place."""
+    with contextlib.suppress(ConfigError):
+        now = images.wish(path, read_only=True).serial
+        names = _names(sandbox)
+        return next((serial for serial in own if names.get(serial, serial) == now), "")
+    return ""
+
+
 def _check_names(sandbox: SandboxFolder, wishes: Iterable[Wish]) -> None:
     """:raise ConfigError: a disk would be taken for another one, which the guest knows by its name"""
-    try:
-        now: dict[str, str] = json.loads(read_text(sandbox.path("serials.json")))
-    except FileNotFoundError:
-        return
+    now = _names(sandbox)
     for wanted in wishes:
         if now.get(wanted.serial, wanted.serial) != wanted.serial:
             raise ConfigError(

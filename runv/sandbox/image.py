@@ -96,14 +96,15 @@ class Folder:
         """
         self.path = os.path.abspath(path)
         parent, name = os.path.split(self.path)
+        self._new = os.path.join(parent, f".{name}.{os.urandom(4).hex()}")
         try:
             os.makedirs(parent, exist_ok=True)
             if os.path.lexists(self.path) and (os.path.islink(self.path) or not os.path.isdir(self.path) or os.listdir(self.path)):
                 raise ConfigError(f"cannot write a checkpoint to {self.path}: it is there already, and not an empty folder")
-            self._new = os.path.join(parent, f".{name}.{os.urandom(4).hex()}")
             os.mkdir(self._new, 0o700)
             os.mkdir(self.disk(""), 0o700)
         except OSError as error:
+            remove_tree(self._new)
             raise HostError(f"create {self.path}", error) from error
 
     def __enter__(self) -> "Folder":

@@ -85,7 +85,11 @@ def test_it_goes_on_beside_its_likeness(runv: Runtime, bundle: Bundle, folder: P
     assert before < first <= saved
     numbers = {one.exec("sh", "-c", "head -c 8 /dev/urandom | od -An -tx8").ok().out for one in again}
     assert len(numbers) == 2
-    for one in (*again, source):
+    runv.run("checkpoint", "--image-path", str(folder / "again"), again[0].id).ok()
+    third = restored(runv, folder / "again", elsewhere(bundle, make_bundle), new_id())
+    wait_until(lambda: last(third) > last(again[0]) + 2, "more counts of what was restored twice")
+    assert third.output().split()[0] == b"%d" % (last(again[0]) + 1)
+    for one in (third, again[1], source):
         one.delete()
     assert sleeping.wait(60) == 255 or sleeping.returncode != 0
 
@@ -106,6 +110,7 @@ def test_containers_of_a_pod(runv: Runtime, bundle: Bundle, folder: Path, make_b
     flags = ["--image-path", str(folder / "moved"), "--bundle", str(others[0].path)]
     assert "there is no container x in it" in refusal(runv.run("restore", *flags, "x"))
     again = restored(runv, folder / "moved", others[0], new_id(), "--from", first.id, "--member", f"{second.id}={others[1].path}")
+    assert f"container {second.id} of the machine, which was restored, is still" in refusal(runv.run("checkpoint", "--image-path", str(folder / "x"), again.id))
     others[1].config["annotations"][sandbox] = again.id
     other = restored(runv, folder / "moved", others[1].save(), second.id)
     for one, before in ((again, last(first)), (other, last(second))):

@@ -20,11 +20,12 @@ from tests.vm.harness import become_subreaper, own_templates, reap, runv_program
 _READY_S = 60.0 * SLOW
 
 
-def measure(count: int, tick: Callable[[], None]) -> list[Figure]:
+def measure(count: int, tick: Callable[[], None]) -> Iterator[Figure]:
     """Runs ``true`` in a container of each."""
     become_subreaper()
     with own_templates():
-        return [*_docker(count, tick), *_hyperctl(count, tick)]
+        yield from _docker(count, tick)
+        yield from _hyperctl(count, tick)
 
 
 def _docker(count: int, tick: Callable[[], None]) -> list[Figure]:

@@ -82,7 +82,7 @@ def _images(bench: Bench) -> list[Figure]:
         return imports.measure(library, Path(folder), 300, bench.few, bench.tick)
 
 
-def _engines(bench: Bench) -> list[Figure]:
+def _engines(bench: Bench) -> Iterator[Figure]:
     from bench import engines
 
     return engines.measure(bench.options.count, bench.tick)

@@ -199,7 +199,7 @@ def running(folder: Path, ready_machines: int = 0) -> Iterator[Daemon]:
         daemon.load_busybox()
         yield daemon
         daemon.remove_all()
-        until(lambda: not daemon.left() and not daemon.processes(), "nothing is left", 3 * SLOW)
+        until(lambda: not daemon.left() and not daemon.processes(), "nothing is left", 10 * SLOW)
     except BaseException:
         sys.stderr.write((folder / "log").read_text()[-6000:])
         with contextlib.suppress(Exception):

@@ -130,7 +130,8 @@ class Settings(Spec, frozen=True):
 
 
 class Restored(NamedTuple):
-    """What ``restore`` had to do: pods that it forgot, links (pod, name) that it made anew, and what the user should know."""
+    """What ``restore`` had to do: pods that it forgot, links (pod, name) that it made anew, which reach
+    machines that run by themselves (docs/architecture.md, "The network"), and what the user should know."""
 
     removed: tuple[str, ...]
     remade: tuple[tuple[str, str], ...]

@@ -67,7 +67,7 @@ check: venv ## Lint and check the types of the sources
 kernel: ## Build the guest kernel if needed; print its path
 	@$(PYTHON) kernel-config/build.py
 
-qemu: setup-qemu ## Build a QEMU of runv's own from Debian's source if needed, for pods that take a third of the memory; print its path
+qemu: setup-qemu ## Build a QEMU of runv's own from Debian's source if needed, for pods that take a quarter of the memory; print its path
 	@$(PYTHON) qemu-config/build_qemu.py
 
 guest: ## Build the guest's init, the initramfs and the C programs of the host

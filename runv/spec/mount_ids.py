@@ -8,6 +8,8 @@ from runv.idmaps import IdMap, Range
 if TYPE_CHECKING:
     from runv.spec.config import Linux, Mount
 
+# The file systems of the guest's that have such mounts.
+DISKS = frozenset(("ext2", "ext3", "ext4", "erofs", "xfs"))
 WORDS = frozenset(("idmap", "ridmap"))
 _ID_MAX = 2**32 - 1
 # user_namespaces(7)
@@ -29,8 +31,8 @@ def mount_ids(mount: "Mount", linux: "Linux", where: str) -> IdMap | None:
     uids, gids = given
     if not uids or not gids:
         raise ConfigError(f"{where}: an id-mapped mount needs uidMappings and gidMappings, or a container with a user namespace of its own")
-    if not mount.is_bind:
-        raise ConfigError(f"{where}: id-mapped mounts cannot be honoured but for bind mounts: what is mounted in the guest has none")
+    if not mount.is_bind and mount.type not in DISKS:
+        raise ConfigError(f"{where}: id-mapped mounts cannot be honoured but for bind mounts and disks of type {', '.join(sorted(DISKS))}")
     return IdMap(_ranges(uids, f"{where}.uidMappings"), _ranges(gids, f"{where}.gidMappings"), "ridmap" in words)
 
 

@@ -88,12 +88,14 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
             entry["disk"] = disk.serial
         idmap = mount_ids(mount, config.linux, f"config.json: $.mounts[{index}]")
         if disk is not None and idmap is not None:
-            raise ConfigError(f"config.json: $.mounts[{index}]: id-mapped mounts are of the host's folders and files only, not of disks")
+            if mount.is_bind:
+                raise ConfigError(f"config.json: $.mounts[{index}]: id-mapped mounts are not of devices")
+            entry.update(_guest_ids(idmap), options=_without_words(mount))
         if disk is not None or not mount.is_bind:
             continue
         source = _source(bundle, mount.source)
         if idmap is not None and (sockets.at(source) is not None or shared_memory(mount.destination, source) is not None):
-            raise ConfigError(f"config.json: $.mounts[{index}]: id-mapped mounts are of the host's folders and files only, not of {source}")
+            raise ConfigError(f"config.json: $.mounts[{index}]: id-mapped mounts are of folders, files and disks, not of {source}")
         if (found := sockets.at(source)) is not None:
             carried.append(Carried(len(mounts) - 1, found))
             continue
@@ -107,7 +109,7 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
         if idmap is not None:
             _check_idmap(shared[-1], f"config.json: $.mounts[{index}]")
             # The host maps them: to the guest it is a folder like others.
-            entry.update(uidMappings=None, gidMappings=None, options=[word for word in mount.options or [] if word not in WORDS])
+            entry.update(uidMappings=None, gidMappings=None, options=_without_words(mount))
         entry["source"] = f"{GUEST_SHARE}/{name}"
         for inner in sockets.below(source) if os.path.isdir(source) and not value_of(mount, SUBPATH) else ():
             # Over the file of the same name that the folder shows.
@@ -115,6 +117,16 @@ def plan(container: str, bundle: str, config: "Config", raw: dict[str, Any]) -> 
             carried.append(Carried(len(mounts), inner))
             mounts.append({"destination": where, "type": "bind", "options": ["bind"]})
     return StoragePlan(rootfs, tuple(shared), root, mounts, tuple(carried), merge(disks), tuple(memory), tuple(held))
+
+
+def _without_words(mount: "Mount") -> list[str]:
+    return [word for word in mount.options or [] if word not in WORDS]
+
+
+def _guest_ids(idmap: IdMap) -> dict[str, Any]:
+    """The mappings as the guest reads them, also where they are the container's own."""
+    both = {"uidMappings": idmap.uids, "gidMappings": idmap.gids}
+    return {name: [{"containerID": one.disk, "hostID": one.shown, "size": one.size} for one in ranges] for name, ranges in both.items()}
 
 
 def _check_idmap(shared: Shared, where: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from .harness import Bundle, Runtime, refusal
+from .test_disks import command, ext4
 
 pytestmark = pytest.mark.vm
 
@@ -47,6 +48,23 @@ def test_ids(runv: Runtime, bundle: Bundle, folder: Path, kind: str) -> None:
     owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in (place / "new", place / "dir")}
     assert owners == {"new": (0, 0), "dir": (5, 7)}
     assert ((others / "new").stat().st_uid, (others / "new").stat().st_gid) == (1000, 1000)
+
+
+def test_ids_of_a_disk(runv: Runtime, bundle: Bundle, folder: Path) -> None:
+    """It is the guest's kernel that maps them: what is user 1000's on the disk is the container's root's, whole and in part."""
+    (folder / "content/part").mkdir(parents=True)
+    (folder / "content/file").touch()
+    for path in ("content/file", "content/part"):
+        os.chown(folder / path, 1000, 1000)
+    image = ext4(folder / "volume.img", folder / "content")
+    for destination, words in (("/vol", ["idmap"]), ("/part", ["idmap", "x-runv.subpath=part"])):
+        entry = {"destination": destination, "source": str(image), "type": "ext4", "options": words, **mapping(1000, 0, 1)}
+        bundle.config["mounts"].append(entry)
+    script = "stat -c %u:%g /vol/file /vol/lost+found /part; echo new >/vol/part/one; echo new >/part/two; stat -c %u:%g /vol/part/*"
+    done = runv.run_bundle(bundle.script(script)).ok()
+    assert done.lines == ["0:0", "65534:65534", "0:0", "0:0", "0:0"]
+    for name in ("/part/one", "/part/two"):
+        assert "User:  1000   Group:  1000" in command("debugfs", "-R", f"stat {name}", image)
 
 
 def test_what_has_no_ids_to_map(runv: Runtime, bundle: Bundle) -> None:

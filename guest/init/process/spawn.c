@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+#include "id_maps.h"
 #include "container.h"
 
 /* These two are the child's own work: the cgroup namespace begins at the cgroup one is in, and a time namespace must get its offsets first. */
@@ -144,39 +145,10 @@ static int write_file(int dir_fd, const char *path, const char *text)
 	return fd >= 0 && write(fd, text, strlen(text)) >= 0 ? 0 : -1;
 }
 
-enum { MAPPINGS_MAX = 340 }; /* the kernel's own limit */
-
-static int map_ids(const struct node *linux_node, const char *member, pid_t pid, const char *file, struct error *error)
-{
-	char path[64], text[4096];
-	struct node list, entry;
-	size_t used = 0;
-
-	if (opt_array(linux_node, member, &list, error) < 0)
-		return -1;
-	if (array_len(&list) == 0 || array_len(&list) > MAPPINGS_MAX)
-		return node_fail(linux_node, member, error, "must have 1 to 340 entries for a new user namespace");
-	for (size_t i = 0; i < array_len(&list); i++) {
-		int64_t inside, outside, size;
-
-		if (array_object(&list, i, &entry, error) < 0 || get_int(&entry, "containerID", 0, UINT32_MAX, &inside, error) < 0 ||
-		    get_int(&entry, "hostID", 0, UINT32_MAX, &outside, error) < 0 || get_int(&entry, "size", 1, UINT32_MAX, &size, error) < 0)
-			return -1;
-		used += (size_t)snprintf(text + used, sizeof(text) - used, "%lld %lld %lld\n", (long long)inside, (long long)outside, (long long)size);
-		/* The kernel takes less than a page. */
-		if (used >= sizeof(text) - 1)
-			return node_fail(linux_node, member, error, "is too long");
-	}
-	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, file);
-	if (write_file(AT_FDCWD, path, text) < 0)
-		return error_sys(error, errno, "cannot write %s", file);
-	return 0;
-}
-
 int spawn_release(struct spawn *spawn, pid_t pid, int sync, struct error *error)
 {
 	struct node linux_node;
-	char text[16], word = PARENT_GO;
+	char text[32], word = PARENT_GO;
 
 	if (spawn->cgroup_fd >= 0 && !spawn->in_cgroup) {
 		snprintf(text, sizeof(text), "%d", (int)pid);
@@ -185,9 +157,13 @@ int spawn_release(struct spawn *spawn, pid_t pid, int sync, struct error *error)
 	}
 	if (spawn->new_namespaces & CLONE_NEWUSER) {
 		struct node oci = { .json = spawn->container->oci, .name = "oci" };
+		cleanup_close int proc = -1;
 
-		if (opt_object(&oci, "linux", &linux_node, error) < 0 ||
-		    map_ids(&linux_node, "uidMappings", pid, "uid_map", error) < 0 || map_ids(&linux_node, "gidMappings", pid, "gid_map", error) < 0)
+		snprintf(text, sizeof(text), "/proc/%d", (int)pid);
+		proc = open(text, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (proc < 0)
+			return error_sys(error, errno, "cannot open %s", text);
+		if (opt_object(&oci, "linux", &linux_node, error) < 0 || id_maps_write(&linux_node, proc, error) < 0)
 			return -1;
 	}
 	if (send(sync, &word, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)

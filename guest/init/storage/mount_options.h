@@ -20,6 +20,8 @@ struct mount_options {
 	unsigned long flags;           /* MS_* for mount(2) of a new file system */
 	uint64_t set, clear;           /* MOUNT_ATTR_* for mount_setattr on a bind */
 	uint64_t all_set, all_clear;   /* the same, from words like "rro": with everything below */
+	bool idmap;                    /* its ids are mapped, as by the user namespace id_namespace */
+	int id_namespace;
 	unsigned long propagation[8];  /* MS_SHARED and so on, with MS_REC, in order */
 	unsigned int propagation_count;
 	char data[MOUNT_DATA_MAX];     /* the other words, for the file system */

@@ -13,6 +13,7 @@
 #include "cgroup.h"
 #include "cleanup.h"
 #include "container.h"
+#include "id_maps.h"
 #include "inroot.h"
 #include "mounts.h"
 #include "rootfs.h"
@@ -21,8 +22,11 @@
 int mount_set_attr(int fd, const struct mount_options *options)
 {
 	struct mount_attr one = { .attr_set = options->set, .attr_clr = options->clear };
+	struct mount_attr ids = { .attr_set = MOUNT_ATTR_IDMAP, .userns_fd = (uint64_t)options->id_namespace };
 	struct mount_attr all = { .attr_set = options->all_set, .attr_clr = options->all_clear };
 
+	if (options->idmap && mount_setattr(fd, "", AT_EMPTY_PATH, &ids, sizeof(ids)) < 0)
+		return -1;
 	if ((one.attr_set || one.attr_clr) && mount_setattr(fd, "", AT_EMPTY_PATH, &one, sizeof(one)) < 0)
 		return -1;
 	if ((all.attr_set || all.attr_clr) && mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &all, sizeof(all)) < 0)
@@ -106,7 +110,8 @@ static int mount_new(struct rootfs *rootfs, const struct mount_request *request,
 	/* What mount(2) does need not be done again, and could be refused. */
 	rest.clear = 0;
 	rest.set = options->set & (MOUNT_ATTR_NOSYMFOLLOW | (fills ? MOUNT_ATTR_RDONLY : 0));
-	if (options->subpath)
+	/* Of a part, or with other ids, it is a copy of the mount that is attached. */
+	if (options->subpath || options->idmap)
 		return volume_mount_part(rootfs->root_fd, request, flags, &rest, error);
 	target = mount_target(rootfs->root_fd, request, true, error);
 	if (target < 0)
@@ -201,9 +206,12 @@ int mount_parse(const struct node *entry, struct mount_request *request, struct 
 		return -1;
 	if (strlen(request->destination) >= PATH_MAX)
 		return node_fail(entry, "destination", error, "is too long");
-	if (json_array_size(json_object_get(entry->json, "uidMappings")) > 0)
-		return error_set(error, KIND_UNSUPPORTED, "id-mapped mounts are not supported");
-	return mount_options_parse(entry, &request->options, error);
+	if (mount_options_parse(entry, &request->options, error) < 0)
+		return -1;
+	request->options.idmap = json_array_size(json_object_get(entry->json, "uidMappings")) > 0;
+	if (request->options.idmap && (request->options.bind || request->options.remount || request->options.copy_up || request->source[0] != '/'))
+		return error_set(error, KIND_UNSUPPORTED, "id-mapped mounts are supported of disks only");
+	return 0;
 }
 
 static bool is_dev(const char *path)
@@ -220,9 +228,14 @@ int mounts_apply(struct rootfs *rootfs, struct error *error)
 		return -1;
 	for (size_t i = 0; i < array_len(&list); i++) {
 		struct mount_request request;
+		cleanup_close int ids = -1;
 
-		if (array_object(&list, i, &entry, error) < 0 || mount_parse(&entry, &request, error) < 0 ||
-		    apply_one(rootfs, &request, error) < 0)
+		if (array_object(&list, i, &entry, error) < 0 || mount_parse(&entry, &request, error) < 0)
+			return -1;
+		if (request.options.idmap && (ids = id_maps_namespace(&entry, error)) < 0)
+			return -1;
+		request.options.id_namespace = ids;
+		if (apply_one(rootfs, &request, error) < 0)
 			return -1;
 		rootfs->own_dev |= request.options.bind && is_dev(request.destination);
 	}

@@ -145,7 +145,7 @@ int volume_attach(const struct node *args, json_t **result, struct error *error)
 	(void)result;
 	if (get_object(args, "mount", &entry, error) < 0 || mount_parse(&entry, &request, error) < 0)
 		return -1;
-	if (request.options.bind || request.options.remount || request.options.copy_up || request.source[0] != '/')
+	if (request.options.bind || request.options.remount || request.options.copy_up || request.options.idmap || request.source[0] != '/')
 		return node_fail(args, "mount", error, "must be of a file system on a disk");
 	fills = request.options.populate;
 	rest = request.options;

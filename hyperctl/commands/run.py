@@ -74,7 +74,7 @@ _POD_OPTIONS = options(
     _many("--network-alias", metavar="NAME", help="One more name in its networks."),
     _many("--ip", metavar="ADDRESS", help="Its address in the first network; also IPv6."),
     click.option("--mac", "--mac-address", "mac", metavar="MAC", help="Its hardware address there."),
-    _many("--dns", metavar="ADDRESS", help="A name server."),
+    _many("--dns", metavar="ADDRESS", help="A name server, instead of those of its networks."),
     _many("--dns-search", metavar="DOMAIN", help="Where names are looked for."),
     _many("--dns-option", metavar="OPTION", help="An option of resolv.conf."),
     _many("--add-host", metavar="NAME:ADDRESS", help="A line of /etc/hosts."),

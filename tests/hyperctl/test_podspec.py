@@ -173,6 +173,11 @@ def test_restart_policies_have_the_names_of_docker() -> None:
     assert "restart_retries" not in made("--restart", "on-failure:0", "x")
 
 
+def test_name_servers_that_are_named_are_the_only_ones() -> None:
+    assert made("--dns", "1.1.1.1", "x")["dns"] == {"servers": ["1.1.1.1"], "policy": "none"}
+    assert made("--dns-search", "a", "x")["dns"] == {"searches": ["a"]}, "beside what the networks say"
+
+
 def test_health_checks() -> None:
     assert container("x")["healthcheck"] == {}, "what the image says"
     assert container("--no-healthcheck", "x")["healthcheck"] == {"test": ["NONE"]}

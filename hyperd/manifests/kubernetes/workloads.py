@@ -15,6 +15,8 @@ from hyperd.manifests.kubernetes.store import Store, claim_size, namespace_of
 from hyperd.manifests.weight import BYTES_MAX, check_weight, weight_of
 
 REPLICAS_MAX = 100
+# That of Kubernetes, for a Job that does not say.
+_BACKOFF_LIMIT = 6
 
 
 class Expression(Record, frozen=True):
@@ -69,7 +71,7 @@ class JobSpec(_Workload, frozen=True):
     parallelism: int = 1
     completions: int | None = None
     manual_selector: Any = None
-    backoff_limit: Any = None
+    backoff_limit: int | None = None
     backoff_limit_per_index: Any = None
     completion_mode: Any = None
     managed_by: Any = None
@@ -206,8 +208,8 @@ def _job(name: str, metadata: records.Metadata, found: JobSpec, path: str, made:
         raise InvalidError(f"{path}.template.spec.restartPolicy: must be OnFailure or Never in a Job")
     if found.parallelism > 1 or (found.completions or 1) > 1:
         made.warnings.append(f"{path}.completions and parallelism are ignored: one pod is made")
-    if found.backoff_limit is not None or found.ttl_seconds_after_finished is not None:
-        made.warnings.append(f"{path}.backoffLimit and ttlSecondsAfterFinished are ignored: the pod's restartPolicy holds, and the pod stays until it is removed")
+    if found.ttl_seconds_after_finished is not None:
+        made.warnings.append(f"{path}.ttlSecondsAfterFinished is ignored: the pod stays until it is removed")
     for field in ("pod_failure_policy", "success_policy", "backoff_limit_per_index"):
         if getattr(found, field) is not None:
             raise InvalidError(f"{path}: {field.replace('_', ' ')} is not supported")
@@ -216,7 +218,19 @@ def _job(name: str, metadata: records.Metadata, found: JobSpec, path: str, made:
     body = found.template.spec
     if found.active_deadline_seconds is not None and body.active_deadline_seconds is None:
         body = replace(body, active_deadline_seconds=found.active_deadline_seconds)
-    return _from_template(name, metadata, found.template, body, f"{path}.template", made)
+    return _with_backoff(_from_template(name, metadata, found.template, body, f"{path}.template", made), found.backoff_limit, path, made)
+
+
+def _with_backoff(job: spec.Pod, limit: int | None, path: str, made: Made) -> spec.Pod:
+    """With OnFailure the limit is how often a container is started again. With Never Kubernetes would make further pods."""
+    if limit is not None and not 0 <= limit < 1 << 31:
+        raise InvalidError(f"{path}.backoffLimit: {limit} is not a number of retries")
+    if job.restart == "on-failure":
+        retries = _BACKOFF_LIMIT if limit is None else limit
+        return replace(job, restart_retries=retries) if retries else replace(job, restart="never")
+    if limit:
+        made.warnings.append(f"{path}.backoffLimit is ignored: restartPolicy is Never, and one pod is made")
+    return job
 
 
 def _from_template(

@@ -429,3 +429,14 @@ def test_variables_from_secrets_are_known_as_such() -> None:
     shown = shown_container(made)
     assert dict(shown.environment) == {"PASSWORD": "***", "password": "***", "URL": "db://***@db", "user": "not secret any more"}
     assert shown.args == ("--password=***",) and "hunter2" not in repr(shown)
+
+
+@pytest.mark.parametrize(("policy", "limit", "restart", "retries"), [
+    ("OnFailure", None, "on-failure", 6), ("OnFailure", 2, "on-failure", 2), ("OnFailure", 0, "never", 0), ("Never", 4, "never", 0),
+])  # fmt: skip
+def test_a_job_gives_up(policy: str, limit: int | None, restart: str, retries: int) -> None:
+    template = {"spec": {"containers": [container()], "restartPolicy": policy}}
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"template": template} | ({} if limit is None else {"backoffLimit": limit})}
+    loaded = read(job)
+    assert (loaded.pods[0].restart, loaded.pods[0].restart_retries) == (restart, retries)
+    assert bool(loaded.warnings) == (policy == "Never")

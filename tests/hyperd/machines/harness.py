@@ -199,7 +199,9 @@ def running(folder: Path, ready_machines: int = 0) -> Iterator[Daemon]:
         daemon.load_busybox()
         yield daemon
         daemon.remove_all()
-        until(lambda: not daemon.left() and not daemon.processes(), "nothing is left", 10 * SLOW)
+        if ready_machines:  # it may have made another one by now, which goes with it
+            daemon.kill(signal.SIGTERM)
+        until(lambda: not daemon.processes() and not (daemon.sandboxes() if ready_machines else daemon.left()), "nothing is left", 10 * SLOW)
     except BaseException:
         sys.stderr.write((folder / "log").read_text()[-6000:])
         with contextlib.suppress(Exception):

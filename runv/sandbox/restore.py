@@ -6,24 +6,21 @@ the first one's sandbox as it would at ``create``; until then their output waits
 
 import json
 import os
-import socket
-import time
 from typing import Any, NamedTuple
 
 from runv import OCI_VERSION, cgroups, limits
 from runv.agent.client import Agent
-from runv.agent.link import resynchronise
-from runv.errors import AgentLostError, ConfigError, StateError, VmError, reason
+from runv.errors import ConfigError, StateError
 from runv.files import locked_folder, read_text, write_atomic
 from runv.log import Log
 from runv.processes import Identity
 from runv.sandbox import boot, claims, disks, hookpoints, image, join, network, programs, standin, view, wishes
-from runv.sandbox.boot import Come, Wanted
-from runv.sandbox.connection import carrier_of, connect
+from runv.sandbox.boot import Wanted
+from runv.sandbox.comeback import Source, begin_anew, come_back, greeted
+from runv.sandbox.connection import connect
 from runv.sandbox.create import check_terminal, hand_over, loans_of, read_bundle
 from runv.sandbox.image import Saved, SavedContainer
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.origin import Origin
 from runv.sandbox.placing import Placing
 from runv.sandbox.process import Options, open_terminal
 from runv.sandbox.remove import remove
@@ -33,12 +30,7 @@ from runv.spec.config import Config, Document
 from runv.spec.infra import settle_infra
 from runv.state import Container, ContainerRecord, check_id, make_root, timestamp
 from runv.storage.places import disk_paths
-from runv.vm import template
-from runv.vm.machine import Machine, Memory, Restore
 
-# QEMU reads the memory back; then the guest answers at once, or never.
-_LOAD_TIMEOUT_S = 120.0
-_CONSOLE_CHARS = 400
 # What the kernel calls a file without a name.
 _NAMELESS = " (deleted)"
 
@@ -258,93 +250,23 @@ def _boot(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Id
     placing = Placing(plan.folder, plan.saved.disks, plan.paths)
     try:
         wiring, missing = network.bring_back(sandbox, process.pid, [(card.number, card.queues, card.link) for card in plan.saved.cards])
+        disks.keep_names(sandbox, {disk.serial: plan.paths[disk.serial] for disk in plan.saved.disks})
         try:
-            agent = _come_back(sandbox, plan, boot.Host(plan.groups, process.pid, wiring.cards, policy), container.id, placing)
+            host = boot.Host(plan.groups, process.pid, wiring.cards, policy)
+            agent = come_back(sandbox, Source(plan.folder, plan.saved, plan.wanted), host, container.id, placing.plugged)
         finally:
             wiring.close()
         try:
-            _begin_anew(sandbox, agent, plan, wiring.setup)
+            begin_anew(sandbox, agent, wiring.setup)
         except BaseException:
             agent.close()
             raise
-        disks.keep_names(sandbox, {disk.serial: plan.paths[disk.serial] for disk in plan.saved.disks})
         placing.keep()
     finally:
         placing.close()
     for link in missing:
         log.warning(f"the container had a network link {link}, and there is none in its network namespace")
     return agent
-
-
-def _come_back(sandbox: SandboxFolder, plan: _Plan, host: boot.Host, container: str, placing: Placing) -> Agent:
-    """Starts the machine where it was saved, and connects to its agent."""
-    deadline = time.monotonic() + _LOAD_TIMEOUT_S
-    come = Come(plan.saved.secret, lambda machine: _origin(machine, plan, placing), lambda link: resynchronise(link, deadline, sandbox.alive))
-    try:
-        launched = boot.launch(sandbox, plan.wanted, host, container, [], come)
-        with launched.origin:
-            return _greeted(Agent(carrier_of(sandbox, launched.record), plan.saved.secret, deadline, sandbox.alive))
-    except AgentLostError as error:
-        said = _console(sandbox)
-        raise VmError(f"cannot restore from {plan.folder}: {error}{f'; QEMU said: {said}' if said else ''}") from error
-
-
-def _greeted(agent: Agent) -> Agent:
-    """A connection that the guest has answered: the stand-in that gets it expects answers to its own requests alone."""
-    try:
-        agent.greet()
-    except BaseException:
-        agent.close()
-        raise
-    return agent
-
-
-def _console(sandbox: SandboxFolder) -> str:
-    try:
-        lines = read_text(sandbox.path("console.log")).splitlines()
-    except OSError as error:
-        return reason(error)
-    return " | ".join(line.strip() for line in lines if line.strip())[-_CONSOLE_CHARS:]
-
-
-def _origin(machine: Machine, plan: _Plan, placing: Placing) -> Origin:
-    """The machine as it was, which reads its state from the checkpoint."""
-    try:
-        state_fd = os.open(image.state_of(plan.folder), os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as error:
-        raise ConfigError(f"cannot restore from {plan.folder}: {reason(error)}") from error
-    ours, theirs = socket.socketpair()
-    ours.sendall(template.orders(state_fd, whole=True))
-    restored = machine._replace(
-        memory=Memory(named=plan.saved.named_memory),
-        restore=Restore(theirs.detach(), state_fd),
-        controller=plan.saved.controller,
-        plugged=placing.plugged,
-    )
-    return Origin(restored, monitor=ours)
-
-
-def _begin_anew(sandbox: SandboxFolder, agent: Agent, plan: _Plan, network_setup: dict[str, Any]) -> None:
-    """While its containers still stand: another time, other random numbers, another network, another secret."""
-    agent.call("setup", {"time_ns": time.time_ns(), "entropy": os.urandom(64).hex(), **_without_old_addresses(agent, network_setup)})
-    network.bring_new(sandbox, agent)
-    record = sandbox.load()
-    record.secret = os.urandom(32).hex()
-    sandbox.save(record)
-    agent.call("unpark", {"secret": record.secret})
-    agent.secret = record.secret
-
-
-def _without_old_addresses(agent: Agent, setup: dict[str, Any]) -> dict[str, Any]:
-    """A card keeps the addresses that its link has here, and loses those that it had where it was saved."""
-    if not setup.get("interfaces"):
-        return setup
-    had = {link.get("card"): link["addresses"] for link in agent.call("interfaces", {})["interfaces"]}
-    interfaces = []
-    for interface in setup["interfaces"]:
-        old = [address for address in had.get(interface["card"], []) if not address.startswith("fe80:")]
-        interfaces.append({**interface, "removed_addresses": [address for address in old if address not in interface["addresses"]]})
-    return {**setup, "interfaces": interfaces}
 
 
 def _enter_restored(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity) -> Agent:
@@ -356,7 +278,7 @@ def _enter_restored(container: Container, sandbox: SandboxFolder, plan: _Plan, p
                 raise StateError(f"cannot restore container {plan.entry.id} into sandbox {sandbox.name}: it does not wait there")
             write_atomic(sandbox.path("members", container.id), "")
             os.rename(sandbox.path("disks", _waiting_name(plan.entry.id)), sandbox.path("disks", container.id))
-            return _greeted(connect(sandbox))
+            return greeted(connect(sandbox))
     except FileNotFoundError:
         raise StateError(f"cannot join sandbox {sandbox.name}: it has ended") from None
 

@@ -182,3 +182,9 @@ def containers(root: str) -> list[Container]:
     except OSError as error:
         raise HostError(f"read state root {root}", error) from error
     return [Container(root, name) for name in names if "@" not in name and not name.startswith(".")]
+
+
+def default_root() -> str:
+    """Where state is kept when ``--root`` does not say."""
+    runtime_dir = os.environ.get("XDG_RUNTIME_DIR")
+    return os.path.join(runtime_dir, "runv") if os.geteuid() != 0 and runtime_dir else "/run/runv"

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from runv.cli.parse import Parsed
 from runv.errors import ConfigError, UsageError
 from runv.log import Log
-from runv.sandbox import lifecycle
-from runv.state import Container, check_id
+from runv.state import Container, check_id, default_root
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ def run(parsed: Parsed, log: Log) -> int:
 
 
 def _root(parsed: Parsed) -> str:
-    root = os.path.abspath(str(parsed.globals["root"]) or lifecycle.default_root())
+    root = os.path.abspath(str(parsed.globals["root"]) or default_root())
     if root == "/":
         raise UsageError("cannot use / as the state root")
     return root
@@ -71,6 +70,8 @@ def _start(parsed: Parsed, log: Log) -> int:
 
 def _start_container(container: Container, log: Log, *, foreground: bool) -> None:
     """With the variable set somebody waits to hear that the container is ready: systemd, or Podman on its behalf."""
+    from runv.sandbox import lifecycle
+
     if not os.environ.get("NOTIFY_SOCKET"):
         lifecycle.start(container, log)
         return
@@ -81,7 +82,7 @@ def _start_container(container: Container, log: Log, *, foreground: bool) -> Non
 
 def _run(parsed: Parsed, log: Log) -> int:
     from runv import settings
-    from runv.sandbox import foreground
+    from runv.sandbox import foreground, lifecycle
     from runv.sandbox.create import create
 
     options = _create_options(parsed, foreground=not parsed.on("detach"), starts=True)
@@ -112,6 +113,7 @@ def _has_terminal(container: Container) -> bool:
 
 def _kill(parsed: Parsed, log: Log) -> int:
     from runv.cli.signals import signal_number
+    from runv.sandbox import lifecycle
 
     number = signal_number(parsed.arguments[1] if len(parsed.arguments) > 1 else "TERM")
     lifecycle.kill(_container(parsed), number, everyone=parsed.on("all"))
@@ -119,6 +121,8 @@ def _kill(parsed: Parsed, log: Log) -> int:
 
 
 def _delete(parsed: Parsed, log: Log) -> int:
+    from runv.sandbox import lifecycle
+
     lifecycle.delete(_container(parsed), log, force=parsed.on("force"))
     return 0
 
@@ -148,7 +152,7 @@ def _checkpoint(parsed: Parsed, log: Log) -> int:
 def _restore(parsed: Parsed, log: Log) -> int:
     from runv import settings
     from runv.cli.checkpoint import options_of, request_of
-    from runv.sandbox import foreground
+    from runv.sandbox import foreground, lifecycle
     from runv.sandbox.restore import restore
 
     container, request = _container(parsed), request_of(parsed)

@@ -4,7 +4,6 @@ import json
 import os
 
 from runv.errors import NotFoundError
-from runv.sandbox import lifecycle
 from runv.state import Container, containers
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
@@ -82,6 +81,8 @@ def table(rows: "list[tuple[str, ...]]") -> str:
 
 def process_list(container: Container, kind: str) -> str:
     """``ps``: host pids as JSON, or the guest's processes as a table."""
+    from runv.sandbox import lifecycle
+
     if kind == "json":
         container.load()
         return json.dumps(lifecycle.host_pids(container)) + "\n"

@@ -207,9 +207,3 @@ def host_pids(container: Container) -> list[int]:
     """The host processes that stand for the container's processes: what ``ps --format json`` gives engines."""
     standins: list[Identity | None] = [container.standin(), *container.exec_standins()]
     return sorted(standin.pid for standin in standins if standin is not None and standin.alive())
-
-
-def default_root() -> str:
-    """Where state is kept when ``--root`` does not say."""
-    runtime_dir = os.environ.get("XDG_RUNTIME_DIR")
-    return os.path.join(runtime_dir, "runv") if os.geteuid() != 0 and runtime_dir else "/run/runv"

@@ -47,6 +47,11 @@ def test_light_commands_import_little(tmp_path: Path, arguments: list[str]) -> N
     assert not imported(tmp_path, arguments) & FORBIDDEN
 
 
+@pytest.mark.parametrize("arguments", [["state", "absent"], ["list"]], ids=" ".join)
+def test_what_only_reads_files_imports_no_more(tmp_path: Path, arguments: list[str]) -> None:
+    assert not imported(tmp_path, arguments) & {"socket", "runv.agent.client", "runv.sandbox.lifecycle"}
+
+
 HEAVY = FORBIDDEN - {"ctypes", "msgspec", "typing"}
 
 

@@ -91,7 +91,7 @@ def test_it_goes_on_beside_its_likeness(runv: Runtime, bundle: Bundle, folder: P
     assert third.output().split()[0] == b"%d" % (last(again[0]) + 1)
     for one in (third, again[1], source):
         one.delete()
-    assert sleeping.wait(60) == 255 or sleeping.returncode != 0
+    assert sleeping.wait(60) != 0
 
 
 def test_containers_of_a_pod(runv: Runtime, bundle: Bundle, folder: Path, make_bundle: MakeBundle) -> None:
@@ -118,7 +118,7 @@ def test_containers_of_a_pod(runv: Runtime, bundle: Bundle, folder: Path, make_b
         assert one.output().split()[0] == b"%d" % (before + 1)
         assert int(one.exec("cat", "/count").ok().out) > before
     assert "does not wait there" in refusal(runv.run("restore", "--detach", "--image-path", str(folder / "moved"), "--bundle", str(others[1].path), "--from", second.id, "z"))
-    other.exec("touch", "/end").ok()
+    other.exec("touch", "/end")  # the container's end may be faster, and take it along
     assert other.wait() == 7
     other.delete()
     assert sorted(path.name for path in others[1].path.iterdir()) == ["config.json", "pid", "rootfs"]

@@ -37,10 +37,10 @@ def _sync_links(sandbox: SandboxFolder, record: NetRecord, agent: "Agent") -> No
         if card.ifindex and card.ifindex not in indexes:
             _put_away(agent, card)
             network.free(record, card)
-    carded = {card.ifindex for card in network.cards_of(record)}
-    new = {link.name for link in found.links if link.ifindex not in carded}
-    if new:
-        network.wire_more(sandbox, record, agent, new)
+    known = {*record.left, *(card.ifindex for card in network.cards_of(record))}
+    for link in found.links:
+        if link.ifindex not in known:
+            network.wire_more(sandbox, record, agent, {link.name}, only=link.name)
     present = {link.ifindex for link in found.links}
     cards = {card.link: card.number for card in network.cards_of(record) if card.ifindex in present}
     setup = plan.setup(found, cards, first=True)

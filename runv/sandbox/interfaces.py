@@ -110,26 +110,37 @@ def add(container: Container, name: str, device: str, change: Change) -> None:
     if not devices.is_name(name):
         raise RunvError(f"{name!r} is not a name for a network interface")
     with _running(container) as (sandbox, record):
-        present = network.present(sandbox)
-        if name in record.links or (device and name in present):
-            raise StateError(f"cannot add network interface {name}: the sandbox has one of that name")
-        if not device and name not in present:
-            raise NotFoundError(
-                f"cannot add network interface {name}: there is none in the sandbox's network namespace",
-                hint="--host-device takes one of the host's, or connects a new one to a bridge",
-            )
-        try:
-            if device:
-                _fetch(record, network.namespace_of(sandbox), name, device)
-            _change_link(network.namespace_of(sandbox), name, change, up=bool(device))
-            with connect(sandbox) as agent:
-                network.wire_more(sandbox, record, agent, {name}, only=name)
-            if name not in {card.link for card in network.cards_of(record)}:
-                raise StateError(f"cannot add network interface {name}: it is no Ethernet link, or the port of a bridge")
-        except BaseException:
-            with contextlib.suppress(RunvError):
-                _return(record, network.namespace_of(sandbox), name)
-            raise
+        if device or name not in {card.link for card in network.cards_of(record)}:
+            _add(sandbox, record, name, device, change)
+            return
+    # It came, and was noticed, before we were asked.
+    update(container, name, change)
+
+
+def _add(sandbox: SandboxFolder, record: NetRecord, name: str, device: str, change: Change) -> None:
+    present = network.present(sandbox)
+    if device and (name in record.links or name in present):
+        raise StateError(f"cannot add network interface {name}: the sandbox has one of that name")
+    if not device and name not in present:
+        raise NotFoundError(
+            f"cannot add network interface {name}: there is none in the sandbox's network namespace",
+            hint="--host-device takes one of the host's, or connects a new one to a bridge",
+        )
+    try:
+        if device:
+            _fetch(record, network.namespace_of(sandbox), name, device)
+        _change_link(network.namespace_of(sandbox), name, change, up=bool(device))
+        with connect(sandbox) as agent:
+            network.wire_more(sandbox, record, agent, {name}, only=name)
+        if name not in {card.link for card in network.cards_of(record)}:
+            raise StateError(f"cannot add network interface {name}: it is no Ethernet link, or the port of a bridge")
+    except BaseException:
+        with contextlib.suppress(RunvError):
+            _return(record, network.namespace_of(sandbox), name)
+        raise
+    wired = {card.ifindex for card in network.cards_of(record)}
+    record.left = [index for index in record.left if index not in wired]
+    record.save()
 
 
 def _fetch(record: NetRecord, namespace: str, name: str, device: str) -> None:
@@ -167,6 +178,8 @@ def remove(container: Container, name: str) -> None:
             except AgentError as error:
                 if error.kind != "not-found":
                     raise
+        # Whoever brings to the guest what is new in the namespace is to leave this one alone.
+        record.left = [*record.left, card.ifindex]
         network.forget(sandbox, record, card)
         _return(record, network.namespace_of(sandbox), card.link)
 

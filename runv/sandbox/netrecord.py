@@ -7,6 +7,7 @@
      "links": ["eth0"],                                               what was wired; written before it is
      "lent": [["eno2", "net1", true]],                                what is the host's: its name there, its name here, whether it was up
      "made": ["net2"],                                                what was made for the sandbox
+     "left": [4],                                                     indexes of links that are not to have a card: somebody took it away
      "cards": [[0, "eth0", 2, "port0"]]}                              number, link, its index, port
 """
 
@@ -44,6 +45,7 @@ class NetRecord:
         self.links: list[str] = data.get("links", [])
         self.lent: list[list[Any]] = data.get("lent", [])
         self.made: list[str] = data.get("made", [])
+        self.left: list[int] = data.get("left", [])
         self.cards: list[list[Any]] = data.get("cards", [])
 
     def save(self) -> None:

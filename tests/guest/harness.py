@@ -40,6 +40,14 @@ def wait_until(condition: Callable[[], bool], what: str, deadline_s: float = DEA
         time.sleep(0.005)
 
 
+def began(pid: int) -> str:
+    """When a process was started, empty when there is none: on a busy machine its number is soon another one's."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
 def resynchronise(link: socket.socket) -> None:
     """Zeros end whatever frame the guest is in the midst of reading, and are no frame: it says HELLO, and waits for one."""
     link.sendall(bytes(32768 + 12))
@@ -162,6 +170,7 @@ class Guest:
     _link: socket.socket | None = None
     _control: Control | None = None
     _ended: bool = False
+    _began: str = ""
 
     @property
     def socket_path(self) -> Path:
@@ -246,6 +255,7 @@ class Guest:
         children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children")
         wait_until(lambda: bool(children.read_text().split()), "the start of init")
         self.pid = int(children.read_text().split()[0])
+        self._began = began(self.pid)
 
     def _start_bridge(self) -> None:
         assert self._link is not None
@@ -278,7 +288,7 @@ class Guest:
 
     def gone(self) -> bool:
         """Whether the kernel is through with it: some kernels take a second to end a pid namespace."""
-        if Path(f"/proc/{self.pid}").exists():
+        if began(self.pid) == self._began:
             return False
         for path, _, _ in os.walk(self._cgroup, topdown=False):
             with contextlib.suppress(OSError):

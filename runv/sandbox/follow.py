@@ -17,12 +17,15 @@ if TYPE_CHECKING:
 
 
 def sync(container: Container) -> None:
-    """Links that have gone lose their cards, new ones get some, and all have the namespace's addresses and routes.
+    """Links that have gone lose their cards, new ones get some, and all have the namespace's addresses and routes. Nothing before the start.
 
     :raise RunvError: it is not running, or the guest cannot have what is there
     """
     record = container.load()
-    if container.status(record)[0] not in (CREATED, RUNNING):
+    status, _ = container.status(record)
+    if status == CREATED:  # `start` looks for itself
+        return
+    if status != RUNNING:
         raise StateError("container not running")
     sandbox = SandboxFolder(container.root, record.sandbox)
     with connect(sandbox) as agent:

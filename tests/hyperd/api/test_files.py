@@ -10,7 +10,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from .harness import Site, serve
+from .harness import POD, Site, serve
 
 PROGRAM = """#!/bin/sh
 root=ROOT
@@ -95,9 +95,22 @@ def test_what_cannot_be(tmp_path: Path, root: Path) -> None:
         assert (await site.ask("GET", "/containers/a/archive")).status == 400
         assert (await site.ask("GET", "/containers/a/archive?path=etc")).status == 400
         assert (await site.ask("GET", "/containers/none/archive?path=/")).status == 404
+        assert (await site.ask("POST", "/pods", {"spec": POD | {"name": "new"}})).status == 201
+        refused = await site.ask("GET", "/containers/new%2Fa/archive?path=/file")
+        assert refused.status == 409 and "never started" in refused.json["error"]["message"]
+
+    serve_files(tmp_path, work)
+
+
+def test_of_one_that_has_ended(tmp_path: Path, root: Path) -> None:
+    (root / "kept").write_bytes(b"still here")
+
+    async def work(site: Site) -> None:
         assert (await site.ask("POST", "/pods/p/stop?timeout=0.1")).status == 200
-        refused = await site.ask("GET", "/containers/a/archive?path=/")
-        assert refused.status == 409 and "not running" in refused.json["error"]["message"]
+        async with site.session.get("http://hyperd/v1/containers/p%2Fa/archive?path=/kept") as response:
+            assert response.status == 200
+            with tarfile.open(fileobj=io.BytesIO(await response.read())) as file:
+                assert file.getnames() == ["kept"]
 
     serve_files(tmp_path, work)
 

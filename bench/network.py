@@ -14,7 +14,7 @@ from bench.plain import Plain
 from bench.runtimes import SLOW, Runtime, change
 from bench.timing import BenchError, Figure, Measure, in_pairs, parse_report
 from runv.network import plan, wire
-from runv.sandbox import cards
+from runv.sandbox.links import cards
 from tests.vm.network.nets import Net
 
 _PORT = 7000

@@ -1,6 +1,6 @@
 """Unix sockets of the host that a container is given: found among what its mounts share, and told apart.
 
-A socket's file can be shared, but nobody can connect to it from another kernel: such connections are carried (``runv.sandbox.relay``).
+A socket's file can be shared, but nobody can connect to it from another kernel: such connections are carried (``runv.sandbox.residents.relay``).
 """
 
 import contextlib

@@ -14,8 +14,8 @@ from typing import Any
 from hyperd.errors import MissingError, UnavailableError
 from runv import state
 from runv.errors import RunvError
-from runv.sandbox import copies
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.storage import copies
 
 # A message of runv's is a line; what is longer is a guest's.
 _MESSAGE_MAX = 2000

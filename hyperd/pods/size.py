@@ -3,7 +3,7 @@
 import os
 
 from hyperd.errors import InvalidError
-from runv.sandbox.size import host_memory_mib
+from runv.sandbox.machine.size import host_memory_mib
 
 
 def check_size(vcpus: int, memory_mib: int) -> None:

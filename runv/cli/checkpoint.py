@@ -5,7 +5,7 @@ import os
 from runv.cli.parse import Parsed
 from runv.errors import ConfigError, UsageError
 from runv.sandbox.process import Options
-from runv.sandbox.restore import Request
+from runv.sandbox.saved.restore import Request
 
 # What CRIU does and a machine cannot: each with the reason.
 _REFUSED = {

@@ -75,7 +75,7 @@ def _start_container(container: Container, log: Log, *, foreground: bool) -> Non
     if not os.environ.get("NOTIFY_SOCKET"):
         lifecycle.start(container, log)
         return
-    from runv.sandbox import notify
+    from runv.sandbox.residents import notify
 
     notify.start(container, log, foreground=foreground)
 
@@ -143,7 +143,7 @@ def _resume(parsed: Parsed, log: Log) -> int:
 
 def _checkpoint(parsed: Parsed, log: Log) -> int:
     from runv.cli.checkpoint import image_path
-    from runv.sandbox.checkpoint import checkpoint
+    from runv.sandbox.saved.checkpoint import checkpoint
 
     checkpoint(_container(parsed), image_path(parsed), log, leave_running=parsed.on("leave-running"))
     return 0
@@ -153,7 +153,7 @@ def _restore(parsed: Parsed, log: Log) -> int:
     from runv import settings
     from runv.cli.checkpoint import options_of, request_of
     from runv.sandbox import foreground, lifecycle
-    from runv.sandbox.restore import restore
+    from runv.sandbox.saved.restore import restore
 
     container, request = _container(parsed), request_of(parsed)
     options = options_of(parsed)
@@ -177,7 +177,7 @@ def _update(parsed: Parsed, log: Log) -> int:
     from runv.cli.update import resources_of, size_of
 
     if parsed.on("vm"):
-        from runv.sandbox.resize import resize
+        from runv.sandbox.machine.resize import resize
 
         resize(_container(parsed), size_of(parsed), log)
         return 0
@@ -304,7 +304,7 @@ def _volume(parsed: Parsed, log: Log) -> int:
 def _interface(parsed: Parsed, log: Log) -> int:
     check_id(parsed.arguments[1])
     if parsed.arguments[0] == "sync" and len(parsed.arguments) == 2:
-        from runv.sandbox.follow import sync
+        from runv.sandbox.links.follow import sync
 
         sync(Container(_root(parsed), parsed.arguments[1]))
         return 0

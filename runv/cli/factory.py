@@ -12,8 +12,9 @@ from runv.errors import UsageError
 from runv.files import read_text
 from runv.log import Log
 from runv.processes import read_identity
-from runv.sandbox import boot, factory, pool
-from runv.sandbox.serve import limit, serve
+from runv.sandbox.machine import boot, factory
+from runv.sandbox.waiting import pool
+from runv.sandbox.waiting.serve import limit, serve
 from runv.settings import Settings
 from runv.vm import template
 from runv.vm.template import Template

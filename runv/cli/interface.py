@@ -8,8 +8,8 @@ from rich.table import Table
 from runv.cli.parse import Parsed
 from runv.cli.report import console
 from runv.errors import UsageError
-from runv.sandbox import interfaces
-from runv.sandbox.interfaces import Change, Interface
+from runv.sandbox.links import interfaces
+from runv.sandbox.links.interfaces import Change, Interface
 from runv.state import Container
 
 _COMMAND = "interface"

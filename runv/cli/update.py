@@ -7,7 +7,7 @@ from typing import Any
 from runv.cli.exec import read_file
 from runv.cli.parse import Parsed
 from runv.errors import ConfigError, UsageError
-from runv.sandbox.size import Size
+from runv.sandbox.machine.size import Size
 from runv.spec.config import parse_resources
 
 # Which member of linux.resources a flag means. The first ones are sizes, as 512M; the others are numbers.

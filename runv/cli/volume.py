@@ -6,7 +6,7 @@ import os
 from runv.cli.parse import Parsed
 from runv.cli.update import parse_size
 from runv.errors import UsageError
-from runv.sandbox import volumes
+from runv.sandbox.storage import volumes
 from runv.state import Container
 
 _COMMAND = "volume"

@@ -13,16 +13,20 @@ from runv.network import lend
 from runv.network.lend import Loan
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import boot, claims, disks, hookpoints, join, network, notify, relay, standin, view, wishes
+from runv.sandbox import claims, hookpoints, join, view, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.filters import built
-from runv.sandbox.fresh import own_setup, share_setup
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.netrecord import NetRecord
-from runv.sandbox.pool import take, wake
+from runv.sandbox.links import network
+from runv.sandbox.links.netrecord import NetRecord
+from runv.sandbox.machine import boot
+from runv.sandbox.machine.fresh import own_setup, share_setup
+from runv.sandbox.machine.size import Size, machine_size, most
 from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.sandbox.remove import kill_processes, remove
-from runv.sandbox.size import Size, machine_size, most
+from runv.sandbox.residents import notify, relay, standin
+from runv.sandbox.storage import disks
+from runv.sandbox.waiting.pool import take, wake
 from runv.settings import Settings, program
 from runv.spec.annotations import is_infra
 from runv.spec.config import Config, Document, parse_config
@@ -382,7 +386,7 @@ def _watch(container: Container, sandbox: SandboxFolder, agent: Agent, plan: _Pl
     qemu = sandbox.process("qemu.pid")
     if not plan.wanted.watch or not shared or qemu is None:
         return ""
-    from runv.sandbox import watch
+    from runv.sandbox.residents import watch
 
     return watch.start(
         plan.wanted.watch,

@@ -9,10 +9,10 @@ from runv.agent.client import CALL_TIMEOUT_S, Agent
 from runv.errors import AgentError, RunvError, StateError
 from runv.files import write_atomic
 from runv.processes import Identity
-from runv.sandbox import standin
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.process import Options, guest_process, open_terminal
+from runv.sandbox.residents import standin
 from runv.settings import Settings
 from runv.spec.process import Process
 from runv.state import CREATING, PAUSED, STOPPED, Container

@@ -4,7 +4,7 @@
 
     ROOT/@sandboxes/<sandbox>/sandbox.json   the agent's secret and carrier
                               qemu.pid, bridge.pid, virtiofsd.pid, relay.pid
-                              network.json     its cards, and what was done to its network (``runv.sandbox.netrecord``)
+                              network.json     its cards, and what was done to its network (``runv.sandbox.links.netrecord``)
                               agent.sock, qmp.sock, fs.sock, console.log
                               members/<container>   who lives in it; the last one to leave ends the machine
                               disks/<container>     the disks it uses
@@ -33,7 +33,7 @@ PROCESSES = ("relay.pid", "virtiofsd.pid", "bridge.pid", "qemu.pid")
 
 class SandboxRecord:
     """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for. ``vcpus`` and ``memory_mib``: its size,
-    ``machine``: what else shapes it (``runv.sandbox.boot.shape_of``), ``boot_mib``: the memory it was started with, ``vcpus_max`` and ``memory_max_mib``: what it can grow to.
+    ``machine``: what else shapes it (``runv.sandbox.machine.boot.shape_of``), ``boot_mib``: the memory it was started with, ``vcpus_max`` and ``memory_max_mib``: what it can grow to.
     ``cloned``: it may be the clone of a template."""
 
     __slots__ = ("boot_mib", "cid", "cloned", "container", "machine", "memory_max_mib", "memory_mib", "secret", "transport", "vcpus", "vcpus_max")

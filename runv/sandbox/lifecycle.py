@@ -15,7 +15,7 @@ from runv.processes import Identity, kill_and_wait
 from runv.sandbox import hookpoints
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.netrecord import NetRecord
+from runv.sandbox.links.netrecord import NetRecord
 from runv.sandbox.remove import kill_processes, remove
 from runv.state import CREATED, CREATING, PAUSED, RUNNING, STOPPED, Container, ContainerRecord, timestamp
 
@@ -67,7 +67,7 @@ def _bring_in_links(sandbox: SandboxFolder, agent: "Agent") -> None:
     qemu = sandbox.process("qemu.pid")
     names = names_in(read_text(f"/proc/{qemu.pid}/net/dev")) if qemu is not None else []
     if not NetRecord(sandbox).settled(names):
-        from runv.sandbox import network
+        from runv.sandbox.links import network
 
         network.bring_more(sandbox, agent)
 
@@ -80,7 +80,7 @@ def bring_in_resolver(sandbox: SandboxFolder, agent: "Agent", record: ContainerR
     relay, qemu = sandbox.process("relay.pid"), sandbox.process("qemu.pid")
     if qemu is not None and (relay is None or not relay.alive()) and kinds_at(qemu.pid):
         from runv import settings
-        from runv.sandbox.relay import carry_late_resolver
+        from runv.sandbox.residents.relay import carry_late_resolver
 
         carry_late_resolver(agent, sandbox, record.groups, settings.load())
 

@@ -1,6 +1,6 @@
 """What a container's first process and its later ones have in common. Light: ``exec`` needs nothing of what makes a machine."""
 
-from runv.sandbox import standin
+from runv.sandbox.residents import standin
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:

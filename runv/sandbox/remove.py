@@ -8,10 +8,10 @@ from runv import cgroups
 from runv.errors import AgentError, AgentLostError, HostError, NotFoundError, StateError, VmError
 from runv.files import locked_folder, remove_tree, write_atomic
 from runv.processes import kill_and_wait
-from runv.sandbox import netrecord
 from runv.sandbox.claims import left_in
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import PROCESSES, SandboxFolder, sandboxes
+from runv.sandbox.links import netrecord
 from runv.state import Container, ContainerRecord
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
@@ -110,7 +110,7 @@ def _leave_running(container: Container, sandbox: SandboxFolder) -> None:
         with connect(sandbox, _AGENT_TIMEOUT_S) as agent:
             _delete_in_guest(container, agent)
             if os.path.exists(sandbox.path("disks", container.id)):
-                from runv.sandbox import disks
+                from runv.sandbox.storage import disks
 
                 disks.detach(sandbox, container.id, agent)
     except AgentLostError:
@@ -154,7 +154,7 @@ def _network_left_as_it_was(sandbox: SandboxFolder) -> contextlib.AbstractContex
         with contextlib.suppress(StateError):
             record = netrecord.NetRecord(sandbox)
             if record.outlives:
-                from runv.sandbox import network  # only where there is something to give back
+                from runv.sandbox.links import network  # only where there is something to give back
 
                 return network.letting_go(record)
     return contextlib.nullcontext()

@@ -10,8 +10,8 @@ from runv.files import locked_folder, read_text, write_atomic
 from runv.log import Log
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder, SandboxRecord
-from runv.sandbox.resize import extra_of, grow, needed, resources_of, settle, shrink
-from runv.sandbox.size import Size
+from runv.sandbox.machine.resize import extra_of, grow, needed, resources_of, settle, shrink
+from runv.sandbox.machine.size import Size
 from runv.spec.config import parse_resources
 from runv.state import CREATING, STOPPED, Container, ContainerRecord
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from runv.errors import ConfigError
-from runv.sandbox.image import SavedDisk
-from runv.sandbox.placing import Placing
+from runv.sandbox.saved.image import SavedDisk
+from runv.sandbox.saved.placing import Placing
 from runv.storage import copies
 from runv.storage.rootcopy import copied_root
 

@@ -57,13 +57,13 @@ HEAVY = FORBIDDEN - {"ctypes", "msgspec", "typing"}
 
 def test_exec_imports_nothing_that_makes_a_machine(tmp_path: Path) -> None:
     found = imported(tmp_path, ["exec", "absent", "true"])
-    assert not found & (FORBIDDEN | {"shutil", "termios", "runv.sandbox.create", "runv.sandbox.boot", "runv.network.wire"})
+    assert not found & (FORBIDDEN | {"shutil", "termios", "runv.sandbox.create", "runv.sandbox.machine.boot", "runv.network.wire"})
 
 
 def test_create_imports_nothing_heavy_before_there_is_a_machine(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"ociVersion": "1.0.0", "root": {"path": "."}}')
     found = imported(tmp_path, ["create", "--bundle", str(tmp_path), "absent"])
-    assert "runv.sandbox.boot" in found
+    assert "runv.sandbox.machine.boot" in found
     assert not found & HEAVY
 
 

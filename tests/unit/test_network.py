@@ -14,10 +14,10 @@ from runv.network.links import Found, Hop, Link, Neighbour, Route, Rule, from_js
 from runv.network.names import names_in
 from runv.network.netlink import attribute, attributes, number, text
 from runv.network.wire import Card
-from runv.sandbox import interfaces, network
-from runv.sandbox.interfaces import Change
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.netrecord import NetRecord
+from runv.sandbox.links import interfaces, network
+from runv.sandbox.links.interfaces import Change
+from runv.sandbox.links.netrecord import NetRecord
 
 MAC = "02:00:00:00:00:01"
 ETH0 = Link(3, "eth0", MAC, 1400, True, ("10.0.0.2/24", "fd00::2/64"), kind="veth")
@@ -322,7 +322,7 @@ def sandbox(tmp_path: Path) -> SandboxFolder:
 
 
 def test_without_links_nothing_is_done(monkeypatch: pytest.MonkeyPatch, sandbox: SandboxFolder) -> None:
-    monkeypatch.setattr("runv.sandbox.network.read_text", lambda path: NET_DEV + "    lo: 0 0\n")
+    monkeypatch.setattr("runv.sandbox.links.network.read_text", lambda path: NET_DEV + "    lo: 0 0\n")
     monkeypatch.setattr("runv.network.wire.connect", lambda *_: pytest.fail("looked at by netlink"))
     assert network.bring_in(sandbox, os.getpid(), 1, spare=False) == ((), {})
     assert os.listdir(sandbox.folder) == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from runv.sandbox import notify
+from runv.sandbox.residents import notify
 from runv.state import Container
 from runv.storage.plan import StoragePlan
 

@@ -12,9 +12,9 @@ from runv.errors import ConfigError, HostError, StateError
 from runv.files import locked_folder
 from runv.log import Log
 from runv.processes import identify
-from runv.sandbox import pool
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.serve import limit, serve
+from runv.sandbox.waiting import pool
+from runv.sandbox.waiting.serve import limit, serve
 from runv.settings import load
 from runv.state import make_root
 

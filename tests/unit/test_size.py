@@ -5,7 +5,7 @@ import os
 import pytest
 
 from runv.errors import ConfigError
-from runv.sandbox.size import Size, machine_size, most, within
+from runv.sandbox.machine.size import Size, machine_size, most, within
 from runv.spec.config import Config, Cpu, HwConfig, Linux, Memory, Resources, Vm
 
 MIB = 1 << 20

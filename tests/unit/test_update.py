@@ -8,8 +8,8 @@ from runv.cli.parse import parse
 from runv.cli.update import resources_of, size_of
 from runv.errors import ConfigError, UsageError
 from runv.sandbox.layout import SandboxRecord
-from runv.sandbox.resize import needed, settle
-from runv.sandbox.size import Size
+from runv.sandbox.machine.resize import needed, settle
+from runv.sandbox.machine.size import Size
 from runv.sandbox.update import Raw, changes, merge
 
 

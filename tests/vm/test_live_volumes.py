@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from runv.sandbox.copies import abandoned_below
 from runv.sandbox.layout import sandboxes
+from runv.sandbox.storage.copies import abandoned_below
 from runv.vm import qmp
 
 from .harness import Bundle, Created, Done, Runtime, refusal, runv_program
@@ -166,7 +166,7 @@ def test_a_snapshot_is_of_the_moment(container: Created, own_image: Path, folder
 
 CUT_OFF = """
 import os, sys
-from runv.sandbox import copies
+from runv.sandbox.storage import copies
 from runv.sandbox.layout import sandboxes
 from runv.storage.images import wish
 from runv.vm import disks, qmp

@@ -11,7 +11,7 @@ from hyperd import bundle, spec
 from hyperd.bundle import Folder, ImageView
 from hyperd.bundle.seccomp import default_profile
 from hyperd.manifests import load
-from runv.sandbox.size import Size, machine_size
+from runv.sandbox.machine.size import Size, machine_size
 from runv.spec.annotations import is_infra, sandbox_of
 
 from .samples import IMAGE, PLACE, Json, checked, made, nothing, pod
@@ -56,8 +56,8 @@ def container(name: str, **limits: float) -> spec.Container:
 
 
 def test_the_machine_is_large_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("runv.sandbox.size._host_cpus", lambda: 64)
-    monkeypatch.setattr("runv.sandbox.size.host_memory_mib", lambda: 65536)
+    monkeypatch.setattr("runv.sandbox.machine.size._host_cpus", lambda: 64)
+    monkeypatch.setattr("runv.sandbox.machine.size.host_memory_mib", lambda: 65536)
     least = Size(1, 256)
 
     def size(whole: spec.Pod) -> Size:

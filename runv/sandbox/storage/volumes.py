@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from runv.agent.client import Agent
 from runv.errors import ConfigError, HostError, NotFoundError, StateError, VmError
 from runv.files import locked_folder, read_text, write_atomic
-from runv.sandbox import copies, disks
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.storage import copies, disks
 from runv.spec.config import Mount
 from runv.state import CREATED, RUNNING, Container
 from runv.storage import plan as storage

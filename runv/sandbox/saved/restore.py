@@ -14,17 +14,22 @@ from runv.errors import ConfigError, StateError
 from runv.files import locked_folder, read_text, write_atomic
 from runv.log import Log
 from runv.processes import Identity
-from runv.sandbox import boot, claims, disks, hookpoints, image, join, network, programs, standin, view, wishes
-from runv.sandbox.boot import Wanted
-from runv.sandbox.comeback import Source, begin_anew, come_back, greeted
+from runv.sandbox import claims, hookpoints, join, view, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.create import check_terminal, hand_over, loans_of, read_bundle
-from runv.sandbox.image import Saved, SavedContainer
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.placing import Placing
+from runv.sandbox.links import network
+from runv.sandbox.machine import boot
+from runv.sandbox.machine.boot import Wanted
+from runv.sandbox.machine.size import Size
 from runv.sandbox.process import Options, open_terminal
 from runv.sandbox.remove import remove
-from runv.sandbox.size import Size
+from runv.sandbox.residents import standin
+from runv.sandbox.saved import image, programs
+from runv.sandbox.saved.comeback import Source, begin_anew, come_back, greeted
+from runv.sandbox.saved.image import Saved, SavedContainer
+from runv.sandbox.saved.placing import Placing
+from runv.sandbox.storage import disks
 from runv.settings import Settings
 from runv.spec.config import Config, Document
 from runv.spec.infra import settle_infra

@@ -15,13 +15,13 @@ from runv.files import listen_unix, read_text
 from runv.log import Log
 from runv.network.wire import Card
 from runv.processes import exit_status, spawn
-from runv.sandbox import origin as origins
-from runv.sandbox.cards import nic_of
 from runv.sandbox.connection import carrier_of
 from runv.sandbox.layout import SandboxFolder, SandboxRecord
-from runv.sandbox.origin import Origin
+from runv.sandbox.links.cards import nic_of
+from runv.sandbox.machine import origin as origins
+from runv.sandbox.machine.origin import Origin
+from runv.sandbox.machine.size import Size
 from runv.sandbox.remove import kill_processes
-from runv.sandbox.size import Size
 from runv.settings import Settings
 from runv.storage.plan import TAG
 from runv.vm import choice, host_devices, qemu, template, virtiofsd

@@ -1,6 +1,6 @@
 """The size of a machine that runs: memory and virtual CPUs that come to it, and go.
 
-What a machine may grow to is settled when it is made (``runv.sandbox.size.most``). Less memory than it was started with it cannot have.
+What a machine may grow to is settled when it is made (``runv.sandbox.machine.size.most``). Less memory than it was started with it cannot have.
 """
 
 import json
@@ -12,7 +12,7 @@ from runv.files import locked_folder, read_text
 from runv.log import Log
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder, SandboxRecord
-from runv.sandbox.size import Size, cpus_of_quota, host_memory_mib, with_overhead
+from runv.sandbox.machine.size import Size, cpus_of_quota, host_memory_mib, with_overhead
 from runv.spec.config import parse_resources
 from runv.state import CREATED, RUNNING, Container
 from runv.vm import resize as machine

@@ -15,12 +15,14 @@ from runv.agent.client import Agent
 from runv.errors import HostError, NotFoundError, StateError, VmError
 from runv.files import locked_folder, read_text, write_atomic
 from runv.log import Log
-from runv.sandbox import disks, hookpoints, image, pause, programs
+from runv.sandbox import hookpoints, pause
 from runv.sandbox.connection import connect
-from runv.sandbox.image import Saved, SavedCard, SavedContainer, SavedDisk
 from runv.sandbox.layout import SandboxFolder, SandboxRecord
-from runv.sandbox.netrecord import NetRecord
+from runv.sandbox.links.netrecord import NetRecord
 from runv.sandbox.remove import kill_processes, remove
+from runv.sandbox.saved import image, programs
+from runv.sandbox.saved.image import Saved, SavedCard, SavedContainer, SavedDisk
+from runv.sandbox.storage import disks
 from runv.spec.annotations import COPY
 from runv.spec.config import Config, parse_config
 from runv.state import CREATED, CREATING, STOPPED, Container, ContainerRecord

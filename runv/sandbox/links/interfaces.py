@@ -13,10 +13,10 @@ from runv.files import locked_folder
 from runv.network import bridged, devices, lend, netns, plan, wire
 from runv.network.names import tap_name
 from runv.network.netlink import Netlink
-from runv.sandbox import network
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.netrecord import NetRecord
+from runv.sandbox.links import network
+from runv.sandbox.links.netrecord import NetRecord
 from runv.state import CREATED, RUNNING, Container
 
 _UNPLUG_TIMEOUT_S = 20.0

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING
 from runv.errors import AgentError, StateError
 from runv.files import locked_folder
 from runv.network import plan, wire
-from runv.sandbox import lifecycle, network
+from runv.sandbox import lifecycle
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.netrecord import NetRecord
+from runv.sandbox.links import network
+from runv.sandbox.links.netrecord import NetRecord
 from runv.state import CREATED, RUNNING, Container
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from runv.network.names import names_in, tap_name
 from runv.network.wire import Card
 from runv.processes import identify
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.netrecord import NetRecord
+from runv.sandbox.links.netrecord import NetRecord
 from runv.vm import hotplug
 
 if TYPE_CHECKING:
@@ -180,7 +180,7 @@ def wire_more(sandbox: SandboxFolder, record: NetRecord, agent: "Agent", names: 
 
 
 def _plug(sandbox: SandboxFolder, card: Card) -> str:
-    from runv.sandbox.cards import nic_of
+    from runv.sandbox.links.cards import nic_of
 
     nic = nic_of(card)
     try:

@@ -4,7 +4,7 @@ import contextlib
 import os
 
 from runv.errors import ConfigError, HostError, reason
-from runv.sandbox.image import SavedDisk, disk_of
+from runv.sandbox.saved.image import SavedDisk, disk_of
 from runv.storage import copies
 from runv.storage.images import is_locked
 from runv.vm.machine import Disk, Plugged

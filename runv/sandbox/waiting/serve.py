@@ -1,4 +1,4 @@
-"""``factory serve``: keeps machines waiting (``runv.sandbox.pool``), makes new ones when some were taken, and removes them at its end."""
+"""``factory serve``: keeps machines waiting (``runv.sandbox.waiting.pool``), makes new ones when some were taken, and removes them at its end."""
 
 import contextlib
 import os
@@ -14,13 +14,14 @@ from runv.log import Log
 from runv.network import plan, taps
 from runv.network.wire import Card, Wiring
 from runv.processes import read_identity
-from runv.sandbox import boot, pool
-from runv.sandbox.factory import default_wanted
-from runv.sandbox.fresh import own_setup, share_setup
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.netrecord import NetRecord
+from runv.sandbox.links.netrecord import NetRecord
+from runv.sandbox.machine import boot
+from runv.sandbox.machine.factory import default_wanted
+from runv.sandbox.machine.fresh import own_setup, share_setup
 from runv.sandbox.remove import end_sandbox
-from runv.sandbox.warmup import warm_up
+from runv.sandbox.waiting import pool
+from runv.sandbox.waiting.warmup import warm_up
 from runv.settings import Settings
 
 # A new one is made when nothing was taken for so long: until then the processors are the containers'.

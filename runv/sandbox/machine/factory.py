@@ -8,10 +8,10 @@ from runv.files import locked_folder
 from runv.log import Log
 from runv.network import plan, taps
 from runv.network.wire import Card, Wiring
-from runv.sandbox import boot
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.machine import boot
+from runv.sandbox.machine.size import Size, within
 from runv.sandbox.remove import end_sandbox
-from runv.sandbox.size import Size, within
 from runv.settings import Settings
 from runv.state import make_root
 from runv.vm import template

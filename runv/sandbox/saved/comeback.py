@@ -9,13 +9,15 @@ from runv.agent.client import Agent
 from runv.agent.link import resynchronise
 from runv.errors import AgentLostError, ConfigError, VmError, reason
 from runv.files import read_text
-from runv.sandbox import boot, image, network
-from runv.sandbox.boot import Come, Wanted
 from runv.sandbox.connection import carrier_of
-from runv.sandbox.fresh import own_setup
-from runv.sandbox.image import Saved
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.origin import Origin
+from runv.sandbox.links import network
+from runv.sandbox.machine import boot
+from runv.sandbox.machine.boot import Come, Wanted
+from runv.sandbox.machine.fresh import own_setup
+from runv.sandbox.machine.origin import Origin
+from runv.sandbox.saved import image
+from runv.sandbox.saved.image import Saved
 from runv.vm import template
 from runv.vm.machine import Machine, Memory, Plugged, Restore
 

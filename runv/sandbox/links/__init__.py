@@ -1,0 +1,1 @@
+"""The network of a sandbox: cards of its machine for links of its namespace."""

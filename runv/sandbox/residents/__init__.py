@@ -1,0 +1,1 @@
+"""Host processes that stay for as long as a sandbox or a process of it."""

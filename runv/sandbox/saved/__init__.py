@@ -1,0 +1,1 @@
+"""Machines that were saved with all that runs in them, and go on."""

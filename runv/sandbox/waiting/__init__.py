@@ -1,0 +1,1 @@
+"""Machines that wait for somebody to take them."""

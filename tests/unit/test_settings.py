@@ -77,3 +77,10 @@ def test_a_file_that_was_named_must_be_there(file: Path) -> None:
         load(environment(file))
     with pytest.raises(ConfigError, match=r"is a directory"):
         load(environment(file.parent))
+
+
+def test_the_readme_has_all_of_them() -> None:
+    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
+    rows = [line.split("|")[1] for line in readme.splitlines() if line.startswith("| `")]
+    told = {word.strip(" `") for row in rows for word in row.split(",")}
+    assert {setting.name for setting in SETTINGS} <= told

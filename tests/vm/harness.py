@@ -39,10 +39,10 @@ _LINE = re.compile(r'time="[^"]+" level=error msg="(.*)"\n')
 _ID_PREFIX = f"rvt-{os.getpid()}-"
 
 
-def become_subreaper() -> None:
+def become_subreaper(wanted: bool = True) -> None:
     """What the runtimes leave behind becomes our child, as it becomes containerd-shim's: its status and its end are ours to see."""
     libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if libc.prctl(_PR_SET_CHILD_SUBREAPER, int(wanted), 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "prctl")
 
 

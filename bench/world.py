@@ -19,6 +19,14 @@ from bench.timing import BenchError
 from runv import settings
 
 
+def _settings_of(runv: str) -> settings.Settings:
+    """The settings in force for this runv: its own QEMU lies beside it, not beside the sources."""
+    found = settings.load()
+    if found.text("qemu") == settings.OWN:
+        found.values["qemu"] = str(Path(runv).resolve().parent.parent / "libexec/runv" / Path(settings.OWN_QEMU).name)
+    return found
+
+
 class Bench:
     """Made once; ``options`` are the command line's."""
 
@@ -31,7 +39,7 @@ class Bench:
         self.true = bundle(self.spec, folder / "true", "true")
         self.sleep = self.sleeping(folder / "sleep")
         self.cat = bundle(self.spec, folder / "cat", "cat")
-        self.settings = settings.load()
+        self.settings = _settings_of(options.runv)
         self.bare = Bare(self.settings, folder / "bare")
         self._console = console
 

@@ -11,6 +11,7 @@ from runv.state import Container, check_id, default_root
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
+    from runv.processes import Identity
     from runv.sandbox.process import Options
 
 
@@ -82,25 +83,33 @@ def _start_container(container: Container, log: Log, *, foreground: bool) -> Non
 
 def _run(parsed: Parsed, log: Log) -> int:
     from runv import settings
-    from runv.sandbox import foreground, lifecycle
+    from runv.sandbox import foreground
     from runv.sandbox.create import create
 
     options = _create_options(parsed, foreground=not parsed.on("detach"), starts=True)
     container = _container(parsed)
     with foreground.held_signals():
         process = create(container.root, container.id, options, settings.load(), log)
-        terminal = options.foreground and _has_terminal(container)
-        try:
-            with foreground.raw_terminal(terminal):
-                _start_container(container, log, foreground=options.foreground)
-                if not options.foreground:
-                    return 0
-                status = foreground.wait(process, terminal=terminal)
-        except BaseException:
-            lifecycle.delete(container, log, force=True)
-            raise
-        if not parsed.on("keep"):
-            lifecycle.delete(container, log, force=True)
+        stays = options.foreground
+        return _attend(container, process, parsed, log, lambda: _start_container(container, log, foreground=stays), stays=stays)
+
+
+def _attend(container: Container, process: "Identity", parsed: Parsed, log: Log, begin: Callable[[], object], *, stays: bool) -> int:
+    """Has the program begin, and waits for its end if runv stays for it. The container goes with it, unless it is to be kept, and goes if this fails."""
+    from runv.sandbox import foreground, lifecycle
+
+    terminal = stays and _has_terminal(container)
+    try:
+        with foreground.raw_terminal(terminal):
+            begin()
+            if not stays:
+                return 0
+            status = foreground.wait(process, terminal=terminal)
+    except BaseException:
+        lifecycle.delete(container, log, force=True)
+        raise
+    if not parsed.on("keep"):
+        lifecycle.delete(container, log, force=True)
     return status
 
 
@@ -152,25 +161,14 @@ def _checkpoint(parsed: Parsed, log: Log) -> int:
 def _restore(parsed: Parsed, log: Log) -> int:
     from runv import settings
     from runv.cli.checkpoint import options_of, request_of
-    from runv.sandbox import foreground, lifecycle
+    from runv.sandbox import foreground
     from runv.sandbox.saved.restore import restore
 
     container, request = _container(parsed), request_of(parsed)
     options = options_of(parsed)
     with foreground.held_signals():
         process = restore(container.root, container.id, options, request, settings.load(), log)
-        if not options.foreground:
-            return 0
-        terminal = _has_terminal(container)
-        try:
-            with foreground.raw_terminal(terminal):
-                status = foreground.wait(process, terminal=terminal)
-        except BaseException:
-            lifecycle.delete(container, log, force=True)
-            raise
-        if not parsed.on("keep"):
-            lifecycle.delete(container, log, force=True)
-    return status
+        return _attend(container, process, parsed, log, lambda: None, stays=options.foreground)
 
 
 def _update(parsed: Parsed, log: Log) -> int:

@@ -3,17 +3,16 @@
 import os
 from typing import Any, NamedTuple
 
-from runv import OCI_VERSION, cgroups, limits
+from runv import cgroups, limits
 from runv.agent.client import Agent
-from runv.errors import AgentError, AgentLostError, ConfigError, StateError, VmError, reason
+from runv.errors import AgentError, AgentLostError, ConfigError, StateError, VmError
 from runv.files import locked_folder, write_atomic
 from runv.idmaps import with_root
 from runv.log import Log
-from runv.network import lend
 from runv.network.lend import Loan
 from runv.network.wire import Wiring
 from runv.processes import Identity
-from runv.sandbox import claims, hookpoints, join, view, wishes
+from runv.sandbox import hookpoints, join, making, view, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.filters import built
 from runv.sandbox.layout import SandboxFolder
@@ -27,11 +26,11 @@ from runv.sandbox.remove import kill_processes, remove
 from runv.sandbox.residents import notify, relay, standin
 from runv.sandbox.storage import disks
 from runv.sandbox.waiting.pool import take, wake
-from runv.settings import Settings, program
+from runv.settings import Settings
 from runv.spec.annotations import is_infra
-from runv.spec.config import Config, Document, parse_config
+from runv.spec.config import Config, Document
 from runv.spec.infra import settle_infra
-from runv.state import Container, ContainerRecord, check_id, make_root, timestamp
+from runv.state import Container, check_id, make_root
 from runv.storage import plan as storage
 from runv.storage.devices import DevicePlan, place_devices, plan_devices
 from runv.storage.images import merge
@@ -78,30 +77,12 @@ def create(root: str, container_id: str, options: Options, settings: Settings, l
             os.close(fd)
 
 
-def read_bundle(bundle: str) -> Document:
-    """config.json of a bundle, checked.
-
-    :raise ConfigError: it is missing or wrong
-    """
-    path = os.path.join(bundle, "config.json")
-    try:
-        with open(path, "rb") as file:
-            data = file.read()
-    except FileNotFoundError as error:
-        if not os.path.isdir(bundle):
-            raise ConfigError(f"cannot open bundle {bundle}: no such file or directory") from error
-        raise ConfigError(f"JSON specification file {path} not found", hint="`runv spec` writes one") from error
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {reason(error)}") from error
-    return parse_config(data, "config.json")
-
-
 def _plan(container: Container, options: Options, settings: Settings, log: Log) -> _Plan:
-    document = settle_infra(read_bundle(options.bundle))
+    document = settle_infra(making.read_bundle(options.bundle))
     config = document.config
     if config.process is None:
         raise ConfigError("config.json: $.process is needed to create a container")
-    check_terminal(config, options)
+    making.check_terminal(config, options)
     make_root(container.root)
     host = join.find_host(container.root, config)
     network = join.network_path(config)
@@ -125,7 +106,7 @@ def _plan(container: Container, options: Options, settings: Settings, log: Log) 
         groups=cgroups.plan(relative),
         host=host,
         network=network,
-        loans=loans_of(config),
+        loans=making.loans_of(config),
         options=options,
         pool=settings.text("pool_folder") if host is None and not network and planned.shared and _is_usual(config, devices) else "",
         # Last: from here on there is something to close.
@@ -142,62 +123,16 @@ def _disks_of(host: Container | None) -> dict[str, bool]:
     return disks.used(SandboxFolder(host.root, host.load().sandbox)) if host is not None else {}
 
 
-def loans_of(config: Config) -> list[Loan]:
-    """The devices of the host's that a container is to have.
-
-    :raise HostError: one is not there
-    """
-    wanted = config.linux.net_devices or {}
-    return [lend.plan(device, entry.name or device) for device, entry in wanted.items()]
-
-
-def check_terminal(config: Config, options: Options) -> None:
-    """:raise ConfigError: the process wants a terminal and there is none for it, or the other way round"""
-    terminal = config.process is not None and config.process.terminal
-    if options.foreground:
-        if options.console_socket:
-            raise ConfigError("cannot use console socket if runv will not detach or allocate tty")
-        if terminal and not os.isatty(0):
-            raise ConfigError("cannot allocate tty: standard input is not a terminal")
-    elif terminal and not options.console_socket:
-        raise ConfigError("cannot allocate tty if runv will detach without setting console socket")
-    elif options.console_socket and not terminal:
-        raise ConfigError("cannot use console socket if runv will not detach or allocate tty")
-
-
 def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     config = plan.document.config
-    sandbox = _sandbox_for(container, plan)
-    own = cgroups.own_folders(plan.groups, claims.claimed(container.root))
-    record = ContainerRecord(
-        id=container.id,
-        sandbox=sandbox.name,
-        bundle=plan.options.bundle,
-        rootfs=plan.storage.rootfs,
-        oci_version=config.oci_version or OCI_VERSION,
-        created=timestamp(),
-        annotations=config.annotations or {},
-        groups=plan.groups,
-        made_groups=own,
-    )
-    # From here on `delete --force` finds everything: it is written down before it is made.
-    container.save(record)
-    _save_config(container, plan)
+    sandbox = making.sandbox_of(container, plan.host)
+    record = making.write_down(container, sandbox, plan.document, plan.options, plan.groups, rootfs=plan.storage.rootfs)
     if notify.wanted():
         notify.prepare(container)
-    cgroups.create(own)
-    wanted = limits.settings(config.linux.resources, _extra(plan))
-    cgroups.apply(plan.groups, [setting for setting in wanted if not setting.late])
+    late = making.enter_cgroups(record, config, _extra(plan))
     waited = bool(plan.pool) and take(plan.pool, sandbox, lambda: boot.describe(plan.wanted))
-    standing = standin.start(
-        plan.wanted.standin,
-        container.id,
-        pid_file=container.path("init.pid"),
-        groups=plan.groups,
-        network=network.namespace_of(sandbox) if waited else _network_of(plan),
-        foreground_terminal=_foreground_terminal(plan),
-        own_mounts=True,
-    )
+    namespace = network.namespace_of(sandbox) if waited else making.namespace_for(plan.network, plan.host)
+    standing = making.stand_in(container, plan.wanted.standin, config, plan.options, plan.groups, namespace)
     agent = _enter_sandbox(container, sandbox, plan, standing.identity, log, waited=waited)
     try:
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
@@ -205,13 +140,11 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
         _share_memory(agent, plan)
         terminal = _create_in_guest(container, sandbox, agent, plan, mounts, log)
         view.show(standing.identity, config, _binds(plan), container.folder)
-        hand_over(standing, agent, container, terminal, cgroups.memory_folder(plan.groups), brings_machine=plan.host is None)
+        making.hand_over(standing, agent, container, terminal, cgroups.memory_folder(plan.groups), brings_machine=plan.host is None)
     finally:
         agent.close()
-    cgroups.apply(plan.groups, [setting for setting in wanted if setting.late])
-    container.mark_ready()
-    if plan.options.pid_file:
-        write_atomic(plan.options.pid_file, str(standing.identity.pid), 0o644)
+    cgroups.apply(plan.groups, late)
+    making.make_ready(container, plan.options, standing)
     # Only now: Podman takes the log of a failure for one message.
     if unwatched:
         log.warning(unwatched)
@@ -224,31 +157,6 @@ def _extra(plan: _Plan) -> limits.Extra:
     if plan.host is not None:
         return limits.of_standin()
     return limits.of_machine(plan.wanted.memory_mib, plan.wanted.vcpus, cloned_mib=plan.wanted.memory_mib if plan.wanted.templates else 0)
-
-
-def _save_config(container: Container, plan: _Plan) -> None:
-    import json
-
-    write_atomic(container.path("config.json"), json.dumps(plan.document.raw))
-
-
-def _sandbox_for(container: Container, plan: _Plan) -> SandboxFolder:
-    if plan.host is None:
-        return SandboxFolder(container.root, os.urandom(6).hex())
-    return SandboxFolder(container.root, plan.host.load().sandbox)
-
-
-def _foreground_terminal(plan: _Plan) -> bool:
-    process = plan.document.config.process
-    return plan.options.foreground and process is not None and process.terminal
-
-
-def _network_of(plan: _Plan) -> str:
-    """The namespace the stand-in joins: the given one, the sandbox's, or (empty) a new one."""
-    if plan.network or plan.host is None:
-        return plan.network
-    host = plan.host.standin()
-    return f"/proc/{host.pid}/ns/net" if host is not None and host.alive() else ""
 
 
 def _binds(plan: _Plan) -> list[Bind]:
@@ -437,24 +345,3 @@ def _create_in_guest(
         oci["pause"] = True
     agent.call("create", {"container": container.id, "oci": oci})
     return open_terminal(config.process, plan.options) if config.process else standin.Terminal("none")
-
-
-def hand_over(
-    standing: standin.Standin,
-    agent: Agent,
-    container: Container,
-    terminal: standin.Terminal,
-    memory_group: str,
-    *,
-    brings_machine: bool,
-) -> None:
-    """Gives a stand-in the container's first process, and its terminal. That of the container that brings the machine watches the network.
-
-    :raise RunvError: as of ``standin.attach``
-    """
-    sync = (program(), "--root", container.root, "interface", "sync", container.id) if brings_machine else ()
-    try:
-        standin.attach(standing, agent, container.id, "init", terminal, memory_group=memory_group, sync=sync)
-    finally:
-        if terminal.fd >= 0:
-            os.close(terminal.fd)

@@ -8,15 +8,14 @@ import json
 import os
 from typing import Any, NamedTuple
 
-from runv import OCI_VERSION, cgroups, limits
+from runv import cgroups, limits
 from runv.agent.client import Agent
 from runv.errors import ConfigError, StateError
 from runv.files import locked_folder, read_text, write_atomic
 from runv.log import Log
 from runv.processes import Identity
-from runv.sandbox import claims, hookpoints, join, view, wishes
+from runv.sandbox import hookpoints, join, making, view, wishes
 from runv.sandbox.connection import connect
-from runv.sandbox.create import check_terminal, hand_over, loans_of, read_bundle
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.links import network
 from runv.sandbox.machine import boot
@@ -24,7 +23,6 @@ from runv.sandbox.machine.boot import Wanted
 from runv.sandbox.machine.size import Size
 from runv.sandbox.process import Options, open_terminal
 from runv.sandbox.remove import remove
-from runv.sandbox.residents import standin
 from runv.sandbox.saved import image, programs
 from runv.sandbox.saved.comeback import Source, begin_anew, come_back, greeted
 from runv.sandbox.saved.image import Saved, SavedContainer
@@ -33,7 +31,7 @@ from runv.sandbox.storage import disks
 from runv.settings import Settings
 from runv.spec.config import Config, Document
 from runv.spec.infra import settle_infra
-from runv.state import Container, ContainerRecord, check_id, make_root, timestamp
+from runv.state import Container, check_id, make_root, timestamp
 from runv.storage.places import disk_paths
 
 # What the kernel calls a file without a name.
@@ -83,11 +81,11 @@ def restore(root: str, container_id: str, options: Options, request: Request, se
 
 def _plan(container: Container, options: Options, request: Request, settings: Settings) -> _Plan:
     saved = image.read(request.folder)
-    document = settle_infra(read_bundle(options.bundle))
+    document = settle_infra(making.read_bundle(options.bundle))
     config = document.config
     if config.process is None:
         raise ConfigError("config.json: $.process is needed to restore a container")
-    check_terminal(config, options)
+    making.check_terminal(config, options)
     entry = _entry(request, saved, container.id)
     if bool(entry.config.get("process", {}).get("terminal")) != config.process.terminal:
         raise ConfigError("config.json: $.process.terminal: must be as it was when the container was saved")
@@ -153,7 +151,7 @@ def _paths(request: Request, saved: Saved, entry: SavedContainer, bundle: str, c
     for other in saved.containers:
         if other.id in request.bundles:
             given = request.bundles[other.id]
-            paths |= _paired(other, disk_paths(given, settle_infra(read_bundle(given)).config))
+            paths |= _paired(other, disk_paths(given, settle_infra(making.read_bundle(given)).config))
     unknown = sorted(request.bundles.keys() - {other.id for other in saved.containers})
     if unknown:
         raise ConfigError(f"cannot restore from {request.folder}: there is no container {unknown[0]} in it")
@@ -168,55 +166,30 @@ def _paired(entry: SavedContainer, paths: list[str]) -> dict[str, str]:
 
 def _make(container: Container, plan: _Plan, log: Log) -> Identity:
     config = plan.document.config
-    sandbox = SandboxFolder(container.root, plan.host.load().sandbox if plan.host is not None else os.urandom(6).hex())
-    own = cgroups.own_folders(plan.groups, claims.claimed(container.root))
-    record = ContainerRecord(
-        id=container.id,
-        sandbox=sandbox.name,
-        bundle=plan.options.bundle,
-        rootfs="",
-        oci_version=config.oci_version or OCI_VERSION,
-        created=timestamp(),
-        annotations=config.annotations or {},
-        groups=plan.groups,
-        made_groups=own,
-    )
-    # From here on `delete --force` finds everything: it is written down before it is made.
-    container.save(record)
-    write_atomic(container.path("config.json"), json.dumps(plan.document.raw))
+    sandbox = making.sandbox_of(container, plan.host)
+    record = making.write_down(container, sandbox, plan.document, plan.options, plan.groups, rootfs="")
     if plan.entry.volumes:
         write_atomic(container.path("volumes.json"), plan.entry.volumes)
-    cgroups.create(own)
-    limited = limits.settings(config.linux.resources, _extra(plan))
-    cgroups.apply(plan.groups, [setting for setting in limited if not setting.late])
-    standing = standin.start(
-        plan.wanted.standin,
-        container.id,
-        pid_file=container.path("init.pid"),
-        groups=plan.groups,
-        network=_network_of(plan),
-        foreground_terminal=plan.options.foreground and bool(config.process and config.process.terminal),
-        own_mounts=True,
-    )
+    late = making.enter_cgroups(record, config, _extra(plan))
+    namespace = making.namespace_for(plan.network, plan.host)
+    standing = making.stand_in(container, plan.wanted.standin, config, plan.options, plan.groups, namespace)
     agent = _enter(container, sandbox, plan, standing.identity, log)
     try:
         if container.id != plan.entry.id:
             agent.call("rename", {"container": plan.entry.id, "to": container.id})
         terminal = open_terminal(config.process, plan.options)
         view.show(standing.identity, config, [], container.folder)
-        hand_over(standing, agent, container, terminal, cgroups.memory_folder(plan.groups), brings_machine=plan.host is None)
+        making.hand_over(standing, agent, container, terminal, cgroups.memory_folder(plan.groups), brings_machine=plan.host is None)
     finally:
         agent.close()
-    cgroups.apply(plan.groups, [setting for setting in limited if setting.late])
+    cgroups.apply(plan.groups, late)
     if plan.entry.started:
         record.started = timestamp()
         container.save(record)
     if plan.entry.paused:
         write_atomic(container.path("paused"), "")
     _no_longer_waits(sandbox, plan.entry.id)
-    container.mark_ready()
-    if plan.options.pid_file:
-        write_atomic(plan.options.pid_file, str(standing.identity.pid), 0o644)
+    making.make_ready(container, plan.options, standing)
     return standing.identity
 
 
@@ -224,13 +197,6 @@ def _extra(plan: _Plan) -> limits.Extra:
     if plan.host is not None:
         return limits.of_standin()
     return limits.of_machine(plan.wanted.memory_mib, plan.wanted.vcpus, cloned_mib=0)
-
-
-def _network_of(plan: _Plan) -> str:
-    if plan.network or plan.host is None:
-        return plan.network
-    host = plan.host.standin()
-    return f"/proc/{host.pid}/ns/net" if host is not None and host.alive() else ""
 
 
 def _enter(container: Container, sandbox: SandboxFolder, plan: _Plan, process: Identity, log: Log) -> Agent:
@@ -246,7 +212,7 @@ def _enter(container: Container, sandbox: SandboxFolder, plan: _Plan, process: I
             name = container.id if entry is plan.entry else _waiting_name(entry.id)
             write_atomic(sandbox.path("disks", name), json.dumps(entry.used))
         hookpoints.at_creation(container, plan.document.config, process.pid)
-        network.begin(sandbox, process.pid, plan.network, loans_of(plan.document.config))
+        network.begin(sandbox, process.pid, plan.network, making.loans_of(plan.document.config))
         return _boot(container, sandbox, plan, process, log)
 
 

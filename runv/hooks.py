@@ -2,13 +2,15 @@
 
 import json
 import os
+import select
 import signal
-import subprocess
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from runv import linux
 from runv.errors import RunvError, reason
+from runv.processes import execute
 
 if TYPE_CHECKING:
     from runv.spec.config import Hook
@@ -16,13 +18,14 @@ if TYPE_CHECKING:
 _OUTPUT_MAX = 2000
 
 
-def run_hooks(kind: str, hooks: "list[Hook]", state: dict[str, Any]) -> None:
+def run_hooks(kind: str, hooks: "list[Hook]", state: dict[str, Any], meanwhile: Callable[[], object] = lambda: None) -> None:
     """Runs them in order, here; each must succeed. One without ``env`` has ours, as with runc.
 
+    :param meanwhile: called while each of them runs; what it raises is raised when that one has ended
     :raise RunvError: one could not be started, failed, or took longer than its timeout (it is killed then)
     """
     for index, hook in enumerate(hooks):
-        _run(f"{kind} hook #{index}", hook, json.dumps(state).encode(), _environment(hook.env))
+        _run(f"{kind} hook #{index}", hook, json.dumps(state).encode(), hook.env, os.setsid, meanwhile)
 
 
 def run_hooks_within(kind: str, hooks: "list[Hook]", state: dict[str, Any], network: str, env: list[str]) -> None:
@@ -33,62 +36,139 @@ def run_hooks_within(kind: str, hooks: "list[Hook]", state: dict[str, Any], netw
     """
 
     def enter() -> None:
+        os.setsid()
         linux.join(network, linux.CLONE_NEWNET)
         linux.unshare(linux.CLONE_NEWNS)
         linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
 
     for index, hook in enumerate(hooks):
-        environment = _environment(env if hook.env is None else hook.env)
-        _run(f"{kind} hook #{index}", hook, json.dumps(state).encode(), environment, enter)
+        _run(f"{kind} hook #{index}", hook, json.dumps(state).encode(), env if hook.env is None else hook.env, enter)
 
 
 def run_tolerantly(kind: str, hooks: "list[Hook]", state: dict[str, Any], warn: Callable[[str], None]) -> None:
     """As ``run_hooks``, but failures are only told to ``warn`` and the next hook runs all the same."""
     for index, hook in enumerate(hooks):
         try:
-            _run(f"{kind} hook #{index}", hook, json.dumps(state).encode(), _environment(hook.env))
+            _run(f"{kind} hook #{index}", hook, json.dumps(state).encode(), hook.env, os.setsid)
         except RunvError as error:
             warn(str(error))
-
-
-def _environment(env: list[str] | None) -> dict[str, str] | None:
-    return None if env is None else dict(entry.partition("=")[::2] for entry in env)
 
 
 def _run(
     name: str,
     hook: "Hook",
     state: bytes,
-    environment: dict[str, str] | None,
-    prepare: Callable[[], None] | None = None,
+    env: list[str] | None,
+    prepare: Callable[[], None],
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
+    running = _Running(hook, env, name, prepare)
     try:
-        process = subprocess.Popen(
-            hook.args or [hook.path],
-            executable=hook.path,
-            env=environment,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            preexec_fn=prepare,
-        )
-    except OSError as error:
-        raise RunvError(f"error running {name}: {hook.path}: {reason(error)}") from error
-    except subprocess.SubprocessError as error:
-        raise RunvError(f"error running {name}: cannot enter the container's network namespace") from error
-    with process:
+        # Before anybody else is given time: most hooks read it whole at once.
+        running.feed(state)
         try:
-            output, _ = process.communicate(state, hook.timeout)
-        except subprocess.TimeoutExpired as error:
-            raise RunvError(f"error running {name}: {hook.path} did not end within {hook.timeout} s") from error
+            meanwhile()
         finally:
-            if process.poll() is None:
-                # With all that it has started, which else would keep its pipe, and us.
-                os.killpg(process.pid, signal.SIGKILL)
-    if process.returncode:
-        text = output[-_OUTPUT_MAX:].decode(errors="replace").strip()
-        raise RunvError(f"error running {name}: {_end(process.returncode)}, output: {text}")
+            status = running.finish()
+    except TimeoutError as error:
+        raise RunvError(f"error running {name}: {hook.path} did not end within {hook.timeout} s") from error
+    finally:
+        running.close()
+    if status:
+        text = running.output.decode(errors="replace").strip()
+        raise RunvError(f"error running {name}: {_end(status)}, output: {text}")
+
+
+class _Running:
+    """A hook that was started. ``output``: the end of what it has said."""
+
+    def __init__(self, hook: "Hook", env: list[str] | None, name: str, prepare: Callable[[], None]) -> None:
+        """:raise RunvError: it could not be started"""
+        self.output = b""
+        self._state = b""
+        self._status: int | None = None
+        self._deadline = time.monotonic() + hook.timeout if hook.timeout is not None else None
+        environment = os.environ if env is None else dict(entry.partition("=")[::2] for entry in env)
+        stdin, self._stdin = os.pipe2(os.O_CLOEXEC)
+        self._stdout, stdout = os.pipe2(os.O_CLOEXEC)
+        try:
+            self._pid = execute(hook.path, hook.args or [hook.path], env=environment, stdio=(stdin, stdout, stdout), prepare=prepare)
+        except OSError as error:
+            os.close(self._stdin)
+            os.close(self._stdout)
+            raise RunvError(f"error running {name}: {error.filename}: {reason(error)}") from error
+        finally:
+            os.close(stdin)
+            os.close(stdout)
+        os.set_blocking(self._stdin, False)
+
+    def feed(self, state: bytes) -> None:
+        """Gives it ``state``, or as much as it takes at once."""
+        self._state = state
+        self._write()
+
+    def finish(self) -> int:
+        """Gives it the rest, and waits until it has ended and nobody can say anything more for it. Returns its exit status, negative for a signal.
+
+        :raise TimeoutError: it takes too long
+        """
+        poll = select.poll()
+        poll.register(self._stdout, select.POLLIN)
+        while True:
+            if self._stdin >= 0:
+                poll.register(self._stdin, select.POLLOUT)
+            ready = [fd for fd, _ in self._wait(poll)]
+            if self._stdin in ready:
+                poll.unregister(self._stdin)
+                self._write()
+            if self._stdout in ready:
+                chunk = os.read(self._stdout, 1 << 16)
+                if not chunk:
+                    break
+                self.output = (self.output + chunk)[-_OUTPUT_MAX:]
+        self._wait_for_end()
+        return self._reap()
+
+    def _write(self) -> None:
+        try:
+            while self._state:
+                self._state = self._state[os.write(self._stdin, self._state) :]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            pass  # it does not want to know
+        os.close(self._stdin)
+        self._stdin = -1
+
+    def _wait(self, poll: select.poll) -> list[tuple[int, int]]:
+        left_s = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
+        ready = poll.poll(None if left_s is None else left_s * 1000)
+        if not ready:
+            raise TimeoutError
+        return ready
+
+    def _wait_for_end(self) -> None:
+        pidfd = os.pidfd_open(self._pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            self._wait(poll)
+        finally:
+            os.close(pidfd)
+
+    def _reap(self) -> int:
+        if self._status is None:
+            self._status = os.waitstatus_to_exitcode(os.waitpid(self._pid, 0)[1])
+        return self._status
+
+    def close(self) -> None:
+        """Ends it, if it has not ended, with all that it has started, which else would keep its pipe."""
+        if self._status is None:
+            os.killpg(self._pid, signal.SIGKILL)
+            self._reap()
+        for fd in (self._stdin, self._stdout):
+            if fd >= 0:
+                os.close(fd)
 
 
 def _end(status: int) -> str:

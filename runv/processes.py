@@ -79,45 +79,64 @@ def spawn(
     :param prepare: called in the child before all that; its ``OSError`` becomes ours
     :raise HostError: something of it failed; the child is gone then
     """
+
+    def become() -> None:
+        if session:
+            os.setsid()
+        if prepare is not None:
+            prepare()
+        _write_pid_file(pid_file)
+        os.chdir("/")
+
+    try:
+        return identify(execute(argv[0], argv, env=env, stdio=stdio, keep=keep, prepare=become))
+    except OSError as error:
+        raise HostError(f"start {os.path.basename(argv[0])}: {error.filename}", error) from error
+
+
+def execute(
+    program: str,
+    argv: list[str],
+    *,
+    env: Mapping[str, str],
+    stdio: tuple[int, int, int],
+    keep: Iterable[int] = (),
+    prepare: Callable[[], None],
+) -> int:
+    """Starts a program as a child, whose pid this is, and returns when it executes; parameters as of ``spawn``. Raises the child's ``OSError``."""
     kept = sorted(set(keep))
     report_read, report_write = os.pipe2(os.O_CLOEXEC)
     pid = os.fork()
     if pid == 0:
-        _child(argv, env, stdio, kept, pid_file, session, prepare, report_write)
+        _child(program, argv, env, stdio, kept, prepare, report_write)
     os.close(report_write)
     with os.fdopen(report_read, "rb") as report:
         failure = report.read()
     if failure:
         os.waitpid(pid, 0)
         number, _, what = failure.decode(errors="surrogateescape").partition(" ")
-        raise HostError(f"start {os.path.basename(argv[0])}: {what}", OSError(int(number), os.strerror(int(number))))
-    return identify(pid)
+        raise OSError(int(number), os.strerror(int(number)), what)
+    return pid
 
 
 def _child(
+    program: str,
     argv: list[str],
     env: Mapping[str, str],
     stdio: tuple[int, int, int],
     keep: list[int],
-    pid_file: str,
-    session: bool,
-    prepare: Callable[[], None] | None,
+    prepare: Callable[[], None],
     report: int,
 ) -> None:
-    """The child's side of ``spawn``; never returns."""
+    """The child's side of ``execute``; never returns."""
     try:
-        if session:
-            os.setsid()
-        if prepare is not None:
-            prepare()
-        _write_pid_file(pid_file)
+        prepare()
         _arrange_descriptors(stdio, [*keep, report])
         os.set_inheritable(report, False)
         _default_signals()
-        os.chdir("/")
-        os.execve(argv[0], argv, dict(env))
+        os.execve(program, argv, dict(env))
     except OSError as error:
-        os.write(report, f"{error.errno or 5} {error.filename or argv[0]}".encode(errors="surrogateescape"))
+        os.write(report, f"{error.errno or 5} {error.filename or program}".encode(errors="surrogateescape"))
     finally:
         os._exit(127)
 

@@ -4,28 +4,51 @@ import json
 import os
 from typing import Any
 
-from runv.processes import exit_status, identify, kill_and_wait
+from runv.processes import Identity, exit_status, identify, kill_and_wait
 
 _TIMEOUT_S = 10.0
 
 
-def built(program: str, profile: dict[str, Any]) -> dict[str, Any]:
-    """What the agent takes in the place of ``profile``. That itself where no filter can be made of it: the guest says why.
+class Filter:
+    """A filter in the making, by a child that works while its parent does other things. Whoever has one closes it."""
 
-    :param program: the path of runv-filter
-    """
-    given, made = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("profile", "filter"))
-    try:
-        os.write(given, json.dumps({"seccomp": profile}).encode())
-        os.lseek(given, 0, os.SEEK_SET)
-        files = [(os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, made, 1), (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)]
-        child = identify(os.posix_spawn(program, [program], {}, file_actions=files))
-        status = exit_status(child, _TIMEOUT_S)
-        kill_and_wait(child, _TIMEOUT_S)
-        found: dict[str, Any] = json.loads(os.pread(made, os.fstat(made).st_size, 0)) if status == 0 else {}
-    except (OSError, ValueError):
-        found = {}
-    finally:
-        os.close(given)
-        os.close(made)
-    return found or profile
+    def __init__(self, program: str, raw: dict[str, Any]) -> None:
+        """:param program: the path of runv-filter
+        :param raw: the configuration; without a profile nothing is made
+        """
+        self._profile: dict[str, Any] = (raw.get("linux") or {}).get("seccomp") or {}
+        self._child: Identity | None = None
+        self._made = -1
+        if self._profile:
+            self._start(program)
+
+    def _start(self, program: str) -> None:
+        given, self._made = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("profile", "filter"))
+        try:
+            os.write(given, json.dumps({"seccomp": self._profile}).encode())
+            os.lseek(given, 0, os.SEEK_SET)
+            files = [(os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, self._made, 1), (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)]
+            self._child = identify(os.posix_spawn(program, [program], {}, file_actions=files))
+        except OSError:
+            return  # the guest is given the profile
+        finally:
+            os.close(given)
+
+    def take(self) -> dict[str, Any]:
+        """What the agent takes in the place of the profile. That itself where no filter can be made of it: the guest says why."""
+        if self._child is None or exit_status(self._child, _TIMEOUT_S) != 0:
+            return self._profile
+        try:
+            found: dict[str, Any] = json.loads(os.pread(self._made, os.fstat(self._made).st_size, 0))
+        except ValueError:
+            return self._profile
+        return found or self._profile
+
+    def __enter__(self) -> "Filter":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._child is not None:
+            kill_and_wait(self._child, _TIMEOUT_S)
+        if self._made >= 0:
+            os.close(self._made)

@@ -32,22 +32,34 @@ def state(container: Container, record: ContainerRecord, status: str, pid: int) 
     }
 
 
-def at_creation(container: Container, config: "Config", pid: int) -> None:
+def any_at_creation(config: "Config") -> bool:
+    """Whether there is a hook during which something can be done meanwhile."""
+    return config.hooks is not None and bool(config.hooks.prestart or config.hooks.create_runtime)
+
+
+def at_creation(container: Container, config: "Config", pid: int, meanwhile: Callable[[], None] = lambda: None) -> None:
     """prestart, createRuntime and createContainer. ``pid`` is the stand-in's, whose network namespace is the container's.
 
+    :param meanwhile: what nobody can tell from being done before them all, or after: called once, while the first of the hooks runs
     :raise RunvError: one failed
     """
-    hooks = config.hooks
-    if hooks is None:
-        return
-    from runv.hooks import run_hooks, run_hooks_within
+    undone = [meanwhile]
 
-    given = state(container, container.load(), CREATING, pid)
-    # In 1.0.0 these ran in `start`, and whoever wrote one for it expects that status.
-    run_hooks("prestart", hooks.prestart or [], given | {"status": CREATED})
-    run_hooks("createRuntime", hooks.create_runtime or [], given)
-    env = (config.process.env if config.process else None) or []
-    run_hooks_within("createContainer", hooks.create_container or [], given, f"/proc/{pid}/ns/net", env)
+    def once() -> None:
+        if undone:
+            undone.pop()()
+
+    hooks = config.hooks
+    if hooks is not None:
+        from runv.hooks import run_hooks, run_hooks_within
+
+        given = state(container, container.load(), CREATING, pid)
+        # In 1.0.0 these ran in `start`, and whoever wrote one for it expects that status.
+        run_hooks("prestart", hooks.prestart or [], given | {"status": CREATED}, once)
+        run_hooks("createRuntime", hooks.create_runtime or [], given, once)
+        env = (config.process.env if config.process else None) or []
+        run_hooks_within("createContainer", hooks.create_container or [], given, f"/proc/{pid}/ns/net", env)
+    once()
 
 
 def for_guest(container: Container, raw: "dict[str, Any]") -> "dict[str, Any]":

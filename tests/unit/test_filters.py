@@ -1,12 +1,19 @@
 """A profile that cannot be made a filter of goes to the guest as it is."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from runv.sandbox.filters import built
+from runv.sandbox.filters import Filter
+from tests.vm.harness import wait_until
 
 PROFILE = {"defaultAction": "SCMP_ACT_ALLOW"}
+
+
+def built(program: str, profile: dict[str, str]) -> object:
+    with Filter(program, {"linux": {"seccomp": profile}}) as seccomp:
+        return seccomp.take()
 
 
 def program(folder: Path, text: str) -> str:
@@ -26,3 +33,12 @@ def test_what_it_says_is_taken(tmp_path: Path) -> None:
 def test_else_the_profile_stays(tmp_path: Path, text: str) -> None:
     assert built(program(tmp_path, text), PROFILE) is PROFILE
     assert built(str(tmp_path / "absent"), PROFILE) is PROFILE
+
+
+def test_what_is_not_waited_for_is_ended(tmp_path: Path) -> None:
+    before = os.listdir("/proc/self/fd")
+    with Filter(program(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60"), {"linux": {"seccomp": PROFILE}}):
+        wait_until((tmp_path / "pid").exists, "its start", 10)
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+    assert os.listdir("/proc/self/fd") == before

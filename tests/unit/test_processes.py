@@ -159,3 +159,23 @@ def test_a_hook_that_takes_too_long_is_killed() -> None:
     with pytest.raises(RunvError, match=r"did not end within 1 s$"):
         run_hooks("prestart", [hook("exec sleep 60", timeout=1)], {})
     assert time.monotonic() - began < 10
+
+
+def test_what_is_done_meanwhile(tmp_path: Path) -> None:
+    """While a hook runs; a failure of it waits for the hook's end, which may have much to undo."""
+
+    def meanwhile() -> None:
+        (tmp_path / "go").touch()
+        raise HostError("go on", OSError(28, ""))
+
+    script = f"while [ ! -e {tmp_path}/go ]; do sleep 0.01; done; sleep 0.05; touch {tmp_path}/done"
+    with pytest.raises(HostError):
+        run_hooks("prestart", [hook(script, timeout=20)], {}, meanwhile)
+    assert (tmp_path / "done").exists()
+
+
+def test_a_hook_is_ended_with_what_it_has_started(tmp_path: Path) -> None:
+    with pytest.raises(RunvError, match=r"did not end within 1 s$"):
+        run_hooks("prestart", [hook(f"sleep 60 & echo $! >{tmp_path}/pid; exit 0", timeout=1)], {})
+    child = int((tmp_path / "pid").read_text())
+    assert wait_gone(identify(child), 5)

@@ -69,6 +69,16 @@ def bring_in(sandbox: SandboxFolder, standin: int, vcpus: int, *, spare: bool) -
     return wiring
 
 
+def prepare(sandbox: SandboxFolder, standin: int, vcpus: int) -> wire.Wiring:
+    """A spare card for a machine that is about to be started, for what is put into the stand-in's network namespace meanwhile.
+
+    :raise HostError: the kernel refused
+    """
+    wiring = wire.Wiring((wire.spare(f"/proc/{standin}/ns/net", plan.queues(vcpus)),))
+    _keep_cards(NetRecord(sandbox), wiring.cards)
+    return wiring
+
+
 def bring_back(sandbox: SandboxFolder, standin: int, cards: list[tuple[int, int, str]]) -> tuple[wire.Wiring, list[str]]:
     """Makes the cards that a machine had when it was saved, and wires each to the link of the name that it had. Gives also the names of links that are
     not there any more.

@@ -11,7 +11,7 @@ from runv.agent.client import Agent
 from runv.errors import AgentError, HostError
 from runv.files import remove_tree
 from runv.network.plan import SPARE, card_address
-from runv.sandbox.filters import built
+from runv.sandbox.filters import Filter
 from runv.sandbox.layout import SandboxFolder
 from runv.spec.default import default_config
 from runv.storage import plan as storage
@@ -68,7 +68,7 @@ def warm_up(agent: Agent, sandbox: SandboxFolder, program: str, filters: str) ->
 def _configuration(filters: str) -> dict[str, Any]:
     found = default_config()
     linux = found["linux"]
-    profile = {
+    linux["seccomp"] = {
         "defaultAction": "SCMP_ACT_ERRNO",
         "defaultErrnoRet": 1,
         "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
@@ -78,7 +78,8 @@ def _configuration(filters: str) -> dict[str, Any]:
             {"names": ["clone"], "action": "SCMP_ACT_ALLOW", "args": [{"index": 0, "value": 0x7E020000, "valueTwo": 0, "op": "SCMP_CMP_MASKED_EQ"}]},
         ],
     }
-    linux["seccomp"] = built(filters, profile)
+    with Filter(filters, found) as seccomp:
+        linux["seccomp"] = seccomp.take()
     linux["namespaces"] = [entry for entry in linux["namespaces"] if entry["type"] != "network"]
     linux["devices"] = []
     linux["resources"] = {

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ..harness import SLOW, Bundle, Runtime, qemu_of, wait_until
+from ..harness import DEADLINE_S, SLOW, Bundle, Runtime, qemu_of, wait_until
 from .nets import MAC, MIB, Net, in_namespace, ip, run
 
 pytestmark = pytest.mark.vm
@@ -93,15 +93,17 @@ def test_the_peer_reaches_the_guest(runv: Runtime, bundle: Bundle, net: Net) -> 
 
 
 def test_a_hook_fills_the_namespace(runv: Runtime, bundle: Bundle, folder: Path) -> None:
+    """The machine starts meanwhile: the hook waits for it."""
     hook = folder / "hook"
     hook.write_text(
         "#!/bin/sh\n"
         "pid=$(sed 's/.*\"pid\": *\\([0-9]*\\).*/\\1/')\n"
+        f"until [ -s {runv.root}/@sandboxes/*/qemu.pid ]; do sleep 0.02; done\n"
         "exec nsenter -t $pid -n sh -c 'ip link add name hooked address 02:00:5e:10:00:07 type veth peer name other &&"
         " ip address add 10.78.0.2/24 dev hooked && ip link set hooked up'\n"
     )
     hook.chmod(0o755)
-    bundle.config["hooks"] = {"createRuntime": [{"path": str(hook)}]}
+    bundle.config["hooks"] = {"createRuntime": [{"path": str(hook), "timeout": int(DEADLINE_S)}]}
     assert "10.78.0.2/24" in run(runv, bundle, "ip address show hooked")
 
 

@@ -1,0 +1,113 @@
+"""Settling all of a container that can be settled before anything is made: most bad input ends here."""
+
+import os
+from typing import NamedTuple
+
+from runv import cgroups, limits
+from runv.errors import ConfigError
+from runv.idmaps import with_root
+from runv.log import Log
+from runv.network.lend import Loan
+from runv.sandbox import join, making, wishes
+from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.machine import boot
+from runv.sandbox.machine.size import Size, machine_size, most
+from runv.sandbox.process import Options
+from runv.sandbox.residents import notify
+from runv.sandbox.storage import disks
+from runv.settings import Settings
+from runv.spec.config import Config, Document
+from runv.spec.infra import settle_infra
+from runv.state import Container, make_root
+from runv.storage import plan as storage
+from runv.storage.devices import DevicePlan, plan_devices
+from runv.storage.images import merge
+from runv.vm.qemu import Bind
+
+
+class Plan(NamedTuple):
+    """Everything decided before anything is made. ``close`` it."""
+
+    document: Document
+    storage: storage.StoragePlan
+    devices: DevicePlan
+    opened: disks.Opened
+    wanted: boot.Wanted
+    groups: list[str]
+    host: Container | None
+    network: str
+    loans: list[Loan]
+    options: Options
+    pool: str  # the folder of machines of which one might do; empty for none
+
+    @property
+    def extra(self) -> limits.Extra:
+        """What the host's cgroups need room for beside the container's own."""
+        if self.host is not None:
+            return limits.of_standin()
+        wanted = self.wanted
+        return limits.of_machine(wanted.memory_mib, wanted.vcpus, cloned_mib=wanted.memory_mib if wanted.templates else 0)
+
+    @property
+    def binds(self) -> list[Bind]:
+        """What the sandbox's share is to show."""
+        binds = [Bind(*shared) for shared in self.storage.shared]
+        if self.wanted.share != "9p":
+            return binds
+        return [bind._replace(idmap=with_root(bind.idmap)) if bind.idmap is not None else bind for bind in binds]
+
+    def close(self) -> None:
+        """Lets go of what it holds open."""
+        self.opened.close()
+        for fd in self.storage.held:
+            os.close(fd)
+
+
+def settle(container: Container, options: Options, settings: Settings, log: Log) -> Plan:
+    """Reads the bundle and decides.
+
+    :raise RunvError: something is wrong with it, or missing
+    """
+    document = settle_infra(making.read_bundle(options.bundle))
+    config = document.config
+    if config.process is None:
+        raise ConfigError("config.json: $.process is needed to create a container")
+    making.check_terminal(config, options)
+    make_root(container.root)
+    host = join.find_host(container.root, config)
+    network = join.network_path(config)
+    if network:
+        join.check_network(network)
+    relative = cgroups.relative_path(config.linux.cgroups_path, container.id, systemd=options.systemd_cgroup)
+    planned = storage.plan(container.id, options.bundle, config, document.raw)
+    devices = plan_devices(config, document.raw, planned.disks)
+    if devices.pci and host is not None:
+        raise ConfigError(f"cannot pass {', '.join(devices.pci)} through: the sandbox runs already")
+    settings = wishes.with_annotations(wishes.with_vm(settings, config), config)
+    size = machine_size(config, Size(settings.number("vcpus"), settings.number("memory_mib")))
+    largest = most(config, size, Size(settings.number("vcpus_max"), settings.number("memory_max_mib")))
+    wanted = boot.settle(settings, size, largest, passes_through=bool(devices.pci))
+    log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
+    return Plan(
+        document=document,
+        storage=notify.with_socket(planned, container) if notify.wanted() else planned,
+        devices=devices,
+        wanted=wanted,
+        groups=cgroups.plan(relative),
+        host=host,
+        network=network,
+        loans=making.loans_of(config),
+        options=options,
+        pool=settings.text("pool_folder") if host is None and not network and planned.shared and _is_usual(config, devices) else "",
+        # Last: from here on there is something to close.
+        opened=disks.Opened(merge([*planned.disks, *devices.disks]), _disks_of(host)),
+    )
+
+
+def _is_usual(config: Config, devices: DevicePlan) -> bool:
+    """Whether what is decided when QEMU starts is as it is for most."""
+    return not devices.pci and wishes.memory_policy(config) is None
+
+
+def _disks_of(host: Container | None) -> dict[str, bool]:
+    return disks.used(SandboxFolder(host.root, host.load().sandbox)) if host is not None else {}

@@ -3,18 +3,19 @@
 The path in config.json is followed as runc follows it. What is written into the files is ``runv.limits``' matter.
 """
 
-import contextlib
 import errno
 import os
 import time
-from collections.abc import Collection, Iterator
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator
+
     from runv.limits import Setting
 
 from runv.errors import ConfigError, HostError
 from runv.files import read_text
+from runv.quick import suppress
 
 _REMOVE_TIMEOUT_S = 2.0
 _REMOVE_POLL_S = 0.005
@@ -108,7 +109,7 @@ def _hierarchies() -> list[Hierarchy]:
     return parse_mountinfo(read_text("/proc/self/mountinfo"))
 
 
-def own_folders(folders: list[str], claimed: Collection[str]) -> list[str]:
+def own_folders(folders: list[str], claimed: "Collection[str]") -> list[str]:
     """Of ``folders`` and their parents those that are ours, outermost first: what ``create`` will make, and ``remove`` take away.
 
     Ours are those that do not exist, and those that others of our containers have made (``claimed``) and may leave to us.
@@ -166,7 +167,7 @@ def _hand_down(mount: str, folder: str) -> None:
         return
     for name in there:
         if name not in given:
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 _write(os.path.join(folder, "cgroup.subtree_control"), f"+{name}")
 
 
@@ -198,11 +199,11 @@ def restore(before: list[tuple[str, str]]) -> None:
     """Takes back what ``apply`` did, as far as the kernel lets it: files with a line for each device say nothing that can be written."""
     for path, text in [*reversed(before), *before]:
         if text and "\n" not in text:
-            with contextlib.suppress(HostError):
+            with suppress(HostError):
                 _put(path, text, patient=True)
 
 
-def _writes(folder: str, wanted: "list[Setting]") -> Iterator[tuple[str, str]]:
+def _writes(folder: str, wanted: "list[Setting]") -> "Iterator[tuple[str, str]]":
     for hierarchy in _hierarchies():
         controllers = hierarchy.controllers_of(folder) if hierarchy.holds(folder) else []
         for setting in wanted:

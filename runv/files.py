@@ -1,17 +1,16 @@
 """Files and descriptors: atomic writes, locks on folders, descriptors over unix sockets."""
 
-import contextlib
 import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterator
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     import socket
 
 from runv.errors import HostError, StateError
+from runv.quick import suppress
 
 LOCK_TIMEOUT_S = 30.0
 _LOCK_POLL_S = 0.01
@@ -34,7 +33,7 @@ def write_atomic(path: str, text: str, mode: int = 0o600) -> None:
             os.close(fd)
         os.rename(temporary, path)
     except OSError as error:
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             os.unlink(temporary)
         raise HostError(f"write {path}", error) from error
 
@@ -57,8 +56,7 @@ def read_text(path: str, limit: int = 64 << 20) -> str:
         os.close(fd)
 
 
-@contextlib.contextmanager
-def locked_folder(path: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[int]:
+class locked_folder:  # noqa: N801 - called like a function
     """Holds the exclusive lock of a folder. Yields the folder's descriptor, which carries the lock.
 
     A forked child shares the lock until it executes a program or ends: whoever waits for the lock knows that
@@ -67,14 +65,26 @@ def locked_folder(path: str, timeout_s: float = LOCK_TIMEOUT_S) -> Iterator[int]
     :raise FileNotFoundError: there is no such folder, or it was removed while we waited
     :raise StateError: another process held it for ``timeout_s``
     """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        _flock(fd, path, timeout_s)
-        if os.fstat(fd).st_nlink == 0 or os.stat(path).st_ino != os.fstat(fd).st_ino:
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        yield fd
-    finally:
-        os.close(fd)
+
+    def __init__(self, path: str, timeout_s: float = LOCK_TIMEOUT_S) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._fd = -1
+
+    def __enter__(self) -> int:
+        fd = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _flock(fd, self._path, self._timeout_s)
+            if os.fstat(fd).st_nlink == 0 or os.stat(self._path).st_ino != os.fstat(fd).st_ino:
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), self._path)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+        return fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
 
 
 def _flock(fd: int, path: str, timeout_s: float) -> None:
@@ -100,7 +110,7 @@ def remove_tree(path: str) -> None:
             if entry.is_dir(follow_symlinks=False):
                 remove_tree(entry.path)
             else:
-                with contextlib.suppress(FileNotFoundError):
+                with suppress(FileNotFoundError):
                     os.unlink(entry.path)
         os.rmdir(path)
     except FileNotFoundError:
@@ -133,15 +143,20 @@ def listen_unix(path: str) -> "socket.socket":
     return listener
 
 
-@contextlib.contextmanager
-def short_path(path: str) -> Iterator[str]:
+class short_path:  # noqa: N801 - called like a function
     """``path``, or, when it is too long for a socket's address, another name of it that works in this process."""
-    if len(os.fsencode(path)) < _SOCKET_PATH_MAX:
-        yield path
-        return
-    folder, name = os.path.split(path)
-    fd = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        yield f"/proc/self/fd/{fd}/{name}"
-    finally:
-        os.close(fd)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._folder = -1
+
+    def __enter__(self) -> str:
+        if len(os.fsencode(self._path)) < _SOCKET_PATH_MAX:
+            return self._path
+        folder, name = os.path.split(self._path)
+        self._folder = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        return f"/proc/self/fd/{self._folder}/{name}"
+
+    def __exit__(self, *_: object) -> None:
+        if self._folder >= 0:
+            os.close(self._folder)

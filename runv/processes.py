@@ -4,15 +4,17 @@ Nothing here imports ``subprocess``: it costs more than what we need of it, and 
 (namespaces, cgroups, and writing down their own pid before they run).
 """
 
-import contextlib
 import os
 import select
-import signal
 import time
-from collections.abc import Callable, Iterable, Mapping
 
 from runv.errors import HostError
 from runv.files import read_text
+from runv.quick import signal, suppress
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
 
 _START_TIME_FIELD = 19  # of /proc/PID/stat, counted from behind the command's closing parenthesis
 _FIRST_FD = 3
@@ -63,12 +65,12 @@ def read_identity(path: str) -> Identity | None:
 def spawn(
     argv: list[str],
     *,
-    env: Mapping[str, str],
+    env: "Mapping[str, str]",
     stdio: tuple[int, int, int],
-    keep: Iterable[int] = (),
+    keep: "Iterable[int]" = (),
     pid_file: str,
     session: bool = True,
-    prepare: Callable[[], None] | None = None,
+    prepare: "Callable[[], None] | None" = None,
 ) -> Identity:
     """Starts a program as a child that outlives us. Returns when it executes.
 
@@ -98,10 +100,10 @@ def execute(
     program: str,
     argv: list[str],
     *,
-    env: Mapping[str, str],
+    env: "Mapping[str, str]",
     stdio: tuple[int, int, int],
-    keep: Iterable[int] = (),
-    prepare: Callable[[], None],
+    keep: "Iterable[int]" = (),
+    prepare: "Callable[[], None]",
 ) -> int:
     """Starts a program as a child, whose pid this is, and returns when it executes; parameters as of ``spawn``. Raises the child's ``OSError``."""
     kept = sorted(set(keep))
@@ -122,10 +124,10 @@ def execute(
 def _child(
     program: str,
     argv: list[str],
-    env: Mapping[str, str],
+    env: "Mapping[str, str]",
     stdio: tuple[int, int, int],
     keep: list[int],
-    prepare: Callable[[], None],
+    prepare: "Callable[[], None]",
     report: int,
 ) -> None:
     """The child's side of ``execute``; never returns."""
@@ -198,7 +200,7 @@ def kill_and_wait(process: Identity, timeout_s: float) -> bool:
         if not process.alive():
             _reap(process.pid)
             return True
-        with contextlib.suppress(ProcessLookupError):
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(pidfd, signal.SIGKILL)
         return wait_for_end(process, pidfd, timeout_s)
     finally:
@@ -217,7 +219,7 @@ def wait_for_end(process: Identity, pidfd: int, timeout_s: float) -> bool:
 
 def _reap(pid: int) -> None:
     # It may be a child of ours (a foreground run) or somebody else's.
-    with contextlib.suppress(ChildProcessError):
+    with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)
 
 

@@ -15,15 +15,14 @@
 The folder of a container carries its lock. This module is on the path of every command: it imports next to nothing.
 """
 
-import contextlib
 import errno
-import json
 import os
 import time
 
 from runv.errors import ConfigError, ExistsError, HostError, NotFoundError, StateError
 from runv.files import read_text, write_atomic
 from runv.processes import Identity, read_identity
+from runv.quick import dumps, loads, suppress
 
 SANDBOXES = "@sandboxes"
 ID_MAX = 128
@@ -116,7 +115,7 @@ class Container:
     def load(self) -> ContainerRecord:
         """:raise NotFoundError: there is no such container, or it is not yet, or no longer, one."""
         try:
-            return ContainerRecord(**json.loads(read_text(self.path("state.json"))))
+            return ContainerRecord(**loads(read_text(self.path("state.json"))))
         except (FileNotFoundError, NotADirectoryError):
             raise NotFoundError("container does not exist") from None
         except (ValueError, TypeError) as error:
@@ -127,7 +126,7 @@ class Container:
     def save(self, record: ContainerRecord) -> None:
         """Writes state.json; the caller holds the lock."""
         fields = {name: getattr(record, name) for name in ContainerRecord.__slots__}
-        write_atomic(self.path("state.json"), json.dumps(fields, ensure_ascii=True))
+        write_atomic(self.path("state.json"), dumps(fields))
 
     def standin(self) -> Identity | None:
         """The host process of the container's first process; None when it was never started."""
@@ -158,7 +157,7 @@ class Container:
 
     def exec_standins(self) -> list[Identity]:
         """The host processes of the container's other processes, ended ones included."""
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             names = os.listdir(self.path("exec"))
             return [found for name in names if (found := read_identity(self.path("exec", name))) is not None]
         return []

@@ -1,13 +1,15 @@
 """Connections to the agent's ports. Above ``Carrier.connect`` nobody knows whether vsock or the serial bridge carries them."""
 
-import contextlib
 import errno
-import socket
 import time
-from collections.abc import Callable, Iterator
 
 from runv.errors import AgentLostError, reason
 from runv.files import connect_unix
+from runv.quick import Socket, socket
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 CONTROL_PORT = 1024
 STREAM_PORT = 1025
@@ -32,7 +34,7 @@ class Carrier:
         self.cid = cid
         self.path = path
 
-    def connect(self, port: int, first: bytes, deadline: float, alive: Callable[[], bool] = lambda: True) -> socket.socket:
+    def connect(self, port: int, first: bytes, deadline: float, alive: "Callable[[], bool]" = lambda: True) -> Socket:
         """A connection to ``port``, made before ``deadline`` (``time.monotonic``), on which ``first`` is under way; ``confirm`` must have
         returned before anything is read from it. vsock does not tell a machine that is not up yet from one that has ended: ``alive`` does.
 
@@ -41,9 +43,9 @@ class Carrier:
         if self.kind == "vsock":
             link = self._connect_vsock(port, deadline, alive)
         else:
-            link = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            link = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
             first = b"CONNECT %d\n%b" % (port, first)
-        with _closing_on_failure(link):
+        with _ClosingOnFailure(link):
             link.settimeout(max(0.001, deadline - time.monotonic()))
             if self.kind != "vsock":
                 connect_unix(link, self.path)
@@ -56,13 +58,13 @@ class Carrier:
         :raise AgentLostError: see ``connect``
         """
         if self.kind != "vsock":
-            with _closing_on_failure(link):
+            with _ClosingOnFailure(link):
                 _read_answer(link)
 
-    def _connect_vsock(self, port: int, deadline: float, alive: Callable[[], bool]) -> socket.socket:
+    def _connect_vsock(self, port: int, deadline: float, alive: "Callable[[], bool]") -> Socket:
         began = time.monotonic()
         while True:
-            link = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+            link = Socket(socket.AF_VSOCK, socket.SOCK_STREAM)
             try:
                 link.settimeout(vsock_patience_s(time.monotonic() - began))
                 link.connect((self.cid, port))
@@ -75,19 +77,23 @@ class Carrier:
             time.sleep(_RETRY_S)
 
 
-@contextlib.contextmanager
-def _closing_on_failure(link: socket.socket) -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        link.close()
-        raise AgentLostError("the guest's agent did not answer in time") from error
-    except OSError as error:
-        link.close()
-        raise AgentLostError(f"cannot connect to the guest's agent: {reason(error)}") from error
-    except BaseException:
-        link.close()
-        raise
+class _ClosingOnFailure:
+    """Closes a socket when something goes wrong with it, and says that in our words."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if error is None:
+            return
+        self._link.close()
+        if isinstance(error, TimeoutError):
+            raise AgentLostError("the guest's agent did not answer in time") from error
+        if isinstance(error, OSError):
+            raise AgentLostError(f"cannot connect to the guest's agent: {reason(error)}") from error
 
 
 def vsock_patience_s(waited_s: float) -> float:

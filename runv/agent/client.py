@@ -3,18 +3,15 @@
 Blocking sockets with deadlines: a command makes a handful of calls, one after the other, and asyncio's import alone costs more than they do.
 """
 
-import contextlib
-import json
-import socket
 import time
-from collections.abc import Callable, Iterator
 
 from runv.agent.carrier import CONTROL_PORT, STREAM_PORT, Carrier
 from runv.errors import AgentError, AgentLostError, reason
+from runv.quick import loads, packed, socket
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from typing import Any
 
     Json = dict[str, Any]
@@ -31,7 +28,7 @@ class Agent:
     nobody waits for it alone."""
 
     def __init__(
-        self, carrier: Carrier, secret: str, deadline: float, alive: Callable[[], bool] = lambda: True
+        self, carrier: Carrier, secret: str, deadline: float, alive: "Callable[[], bool]" = lambda: True
     ) -> None:
         """Connects and says hello.
 
@@ -41,7 +38,7 @@ class Agent:
         self.secret = secret
         self._last_id = 0
         self._greets_until = deadline
-        hello = _packed({"hello": {"version": VERSION, "secret": secret}})
+        hello = _framed({"hello": {"version": VERSION, "secret": secret}})
         self._link = carrier.connect(CONTROL_PORT, hello, deadline, alive)
 
     def greet(self) -> bool:
@@ -51,7 +48,7 @@ class Agent:
         :raise AgentError: denied, or another version
         """
         deadline, self._greets_until = self._greets_until, 0.0
-        with _as_lost():
+        with _AsLost():
             self._link.settimeout(max(0.001, deadline - time.monotonic()))
             self.carrier.confirm(self._link)
             return bool(_receive(self._link, deadline)["hello"].get("claimed"))
@@ -82,7 +79,7 @@ class Agent:
         """
         self._last_id += 1
         request = {"id": self._last_id, "op": operation, "args": arguments}
-        with _as_lost():
+        with _AsLost():
             _send(self._link, request, time.monotonic() + timeout_s)
 
     def answered(self, timeout_s: float) -> bool:
@@ -100,7 +97,7 @@ class Agent:
         """
         if self._greets_until:
             self.greet()
-        with _as_lost():
+        with _AsLost():
             answer = _receive(self._link, time.monotonic() + timeout_s)
         result = answer.get("result")
         if answer.get("id") != self._last_id or not isinstance(result, dict):
@@ -127,11 +124,11 @@ class Agent:
         return links
 
     def _open(self, first: "Json", deadline: float) -> socket.socket:
-        return self.carrier.connect(STREAM_PORT, _packed(first), deadline)
+        return self.carrier.connect(STREAM_PORT, _framed(first), deadline)
 
     def _opened(self, link: socket.socket, deadline: float) -> None:
         self.carrier.confirm(link)
-        with _as_lost():
+        with _AsLost():
             _receive(link, deadline)
 
     def relay(self, listeners: "list[Json]") -> "tuple[socket.socket, list[str]]":
@@ -179,32 +176,35 @@ class Agent:
 
 def _exchange(link: socket.socket, frame: "Json", deadline: float) -> "Json":
     """Sends a frame and reads the next one; an error in it is raised."""
-    with _as_lost():
+    with _AsLost():
         _send(link, frame, deadline)
         return _receive(link, deadline)
 
 
-@contextlib.contextmanager
-def _as_lost() -> Iterator[None]:
-    try:
-        yield
-    except TimeoutError as error:
-        raise AgentLostError("the guest's agent did not answer in time") from error
-    except OSError as error:
-        raise AgentLostError(f"the connection to the guest's agent ended: {reason(error)}") from error
-    except ValueError as error:
-        raise AgentLostError("the guest's agent broke the protocol") from error
+class _AsLost:
+    """What a socket raises, and what is no answer, becomes the one error that means both."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, TimeoutError):
+            raise AgentLostError("the guest's agent did not answer in time") from error
+        if isinstance(error, OSError):
+            raise AgentLostError(f"the connection to the guest's agent ended: {reason(error)}") from error
+        if isinstance(error, ValueError):
+            raise AgentLostError("the guest's agent broke the protocol") from error
 
 
-def _packed(frame: "Json") -> bytes:
-    text = json.dumps(frame, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogateescape")
+def _framed(frame: "Json") -> bytes:
+    text = packed(frame).encode(errors="surrogateescape")
     if len(text) > FRAME_MAX:
         raise AgentError("invalid", f"the configuration is too large for the guest's agent: {len(text)} bytes")
     return len(text).to_bytes(_HEADER, "big") + text
 
 
 def _send(link: socket.socket, frame: "Json", deadline: float) -> None:
-    data = _packed(frame)
+    data = _framed(frame)
     link.settimeout(max(0.001, deadline - time.monotonic()))
     link.sendall(data)
 
@@ -213,7 +213,7 @@ def _receive(link: socket.socket, deadline: float) -> "Json":
     length = int.from_bytes(_read_exactly(link, _HEADER, deadline), "big")
     if not 0 < length <= FRAME_MAX:
         raise AgentLostError("the guest's agent broke the protocol")
-    answer = json.loads(_read_exactly(link, length, deadline))
+    answer = loads(_read_exactly(link, length, deadline).decode())
     if not isinstance(answer, dict):
         raise AgentLostError("the guest's agent broke the protocol")
     if "error" in answer:

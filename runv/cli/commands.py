@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Callable
 
 from runv.cli.parse import Parsed
 from runv.errors import ConfigError, UsageError
@@ -11,6 +10,8 @@ from runv.state import Container, check_id, default_root
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runv.processes import Identity
     from runv.sandbox.process import Options
 
@@ -94,7 +95,7 @@ def _run(parsed: Parsed, log: Log) -> int:
         return _attend(container, process, parsed, log, lambda: _start_container(container, log, foreground=stays), stays=stays)
 
 
-def _attend(container: Container, process: "Identity", parsed: Parsed, log: Log, begin: Callable[[], object], *, stays: bool) -> int:
+def _attend(container: Container, process: "Identity", parsed: Parsed, log: Log, begin: "Callable[[], object]", *, stays: bool) -> int:
     """Has the program begin, and waits for its end if runv stays for it. The container goes with it, unless it is to be kept, and goes if this fails."""
     from runv.sandbox import foreground, lifecycle
 
@@ -130,9 +131,12 @@ def _kill(parsed: Parsed, log: Log) -> int:
 
 
 def _delete(parsed: Parsed, log: Log) -> int:
+    container = _container(parsed)
+    if parsed.on("force") and not container.exists():
+        return 0  # containerd deletes each container once more, to be sure: that is to cost nothing
     from runv.sandbox import lifecycle
 
-    lifecycle.delete(_container(parsed), log, force=parsed.on("force"))
+    lifecycle.delete(container, log, force=parsed.on("force"))
     return 0
 
 
@@ -347,7 +351,7 @@ def _check(parsed: Parsed, log: Log) -> int:
     return show_check(settings.load(), _format(parsed))
 
 
-_COMMANDS: dict[str, Callable[[Parsed, Log], int]] = {
+_COMMANDS: "dict[str, Callable[[Parsed, Log], int]]" = {
     "create": _create,
     "start": _start,
     "run": _run,

@@ -3,35 +3,45 @@
 Spelled as runc spells them; crun's additions where engines use them. Data only.
 """
 
-from collections import namedtuple
 
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from typing import NamedTuple
+class Flag:
+    """One flag. ``kind``: ``switch``, ``text``, ``number`` or ``list`` (may be repeated)."""
 
-    class Flag(NamedTuple):
-        """One flag. ``kind``: ``switch``, ``text``, ``number`` or ``list`` (may be repeated)."""
+    __slots__ = ("help", "kind", "name", "short")
 
-        name: str
-        kind: str
-        help: str
-        short: str = ""
+    def __init__(self, name: str, kind: str, help: str, short: str = "") -> None:  # noqa: A002 - what it is called in the table
+        self.name = name
+        self.kind = kind
+        self.help = help
+        self.short = short
 
-    class Command(NamedTuple):
-        """One command. It takes ``least`` to ``most`` arguments (-1: any number); with ``rest`` flags end at the first argument."""
 
-        name: str
-        summary: str
-        arguments: str
-        least: int
-        most: int
-        flags: tuple[Flag, ...] = ()
-        rest: bool = False
-        details: str = ""
+class Command:
+    """One command. It takes ``least`` to ``most`` arguments (-1: any number); with ``rest`` flags end at the first argument."""
 
-else:  # the same without the typing module, which is dear to import: runv.cli is on every engine's path
-    Flag = namedtuple("Flag", "name kind help short", defaults=("",))
-    Command = namedtuple("Command", "name summary arguments least most flags rest details", defaults=((), False, ""))
+    __slots__ = ("arguments", "details", "flags", "least", "most", "name", "rest", "summary")
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        arguments: str,
+        least: int,
+        most: int,
+        flags: tuple[Flag, ...] = (),
+        *,
+        rest: bool = False,
+        details: str = "",
+    ) -> None:
+        self.name = name
+        self.summary = summary
+        self.arguments = arguments
+        self.least = least
+        self.most = most
+        self.flags = flags
+        self.rest = rest
+        self.details = details
+
 
 GLOBAL = (
     Flag("root", "text", "folder for the state of containers (default: /run/runv)"),

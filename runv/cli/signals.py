@@ -1,8 +1,7 @@
 """Signals by name or number, as ``kill`` takes them. Numbers are the guest's, which are the host's on one architecture."""
 
-import signal
-
 from runv.errors import UsageError
+from runv.quick import signal
 
 _LAST = 64
 
@@ -15,7 +14,9 @@ def signal_number(text: str) -> int:
     if text.isascii() and text.isdigit() and 0 <= int(text) <= _LAST:
         return int(text)
     name = text.upper()
-    found = getattr(signal, name if name.startswith("SIG") else f"SIG{name}", None)
-    if isinstance(found, signal.Signals):
+    name = name if name.startswith("SIG") else f"SIG{name}"
+    # The others beside them are called SIG_BLOCK and so on.
+    found = getattr(signal, name, None) if not name.startswith("SIG_") else None
+    if isinstance(found, int):
         return int(found)
     raise UsageError(f'unknown signal "{text}"')

@@ -1,9 +1,8 @@
 """Which of the host's cgroups are runv's to remove: those that it made, though others of its containers use them now."""
 
-import json
-
 from runv.errors import StateError
 from runv.files import read_text
+from runv.quick import loads
 from runv.sandbox.layout import SandboxFolder, sandboxes
 from runv.state import containers
 
@@ -24,7 +23,7 @@ def claimed(root: str) -> set[str]:
 def left_in(sandbox: SandboxFolder) -> list[str]:
     """The cgroups that had to stay when the containers that made them left the sandbox."""
     try:
-        groups: list[str] = json.loads(read_text(sandbox.path("groups.json")))
+        groups: list[str] = loads(read_text(sandbox.path("groups.json")))
     except FileNotFoundError:
         return []
     return groups

@@ -1,7 +1,5 @@
 """Where in a container's life its hooks run (spec: runtime.md, "Lifecycle"). Light: without hooks, a command pays for one search in config.json."""
 
-from collections.abc import Callable
-
 from runv.errors import RunvError
 from runv.files import read_text
 from runv.log import Log
@@ -11,6 +9,7 @@ from runv.state import CREATED, CREATING, RUNNING, STOPPED, Container, Container
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
     from runv.spec.config import Config, Hooks
@@ -37,7 +36,7 @@ def any_at_creation(config: "Config") -> bool:
     return config.hooks is not None and bool(config.hooks.prestart or config.hooks.create_runtime)
 
 
-def at_creation(container: Container, config: "Config", pid: int, meanwhile: Callable[[], None] = lambda: None) -> None:
+def at_creation(container: Container, config: "Config", pid: int, meanwhile: "Callable[[], None]" = lambda: None) -> None:
     """prestart, createRuntime and createContainer. ``pid`` is the stand-in's, whose network namespace is the container's.
 
     :param meanwhile: what nobody can tell from being done before them all, or after: called once, while the first of the hooks runs
@@ -101,7 +100,7 @@ def after_start(container: Container, record: ContainerRecord, pid: int, log: Lo
         raise
 
 
-def after_delete(container: Container, record: ContainerRecord, log: Log) -> Callable[[], None]:
+def after_delete(container: Container, record: ContainerRecord, log: Log) -> "Callable[[], None]":
     """poststop, to be called when the container is gone; its configuration goes with it, so it is read before. Failures are only told."""
     hooks = _saved(container, "poststop")
     if hooks is None:

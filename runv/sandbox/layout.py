@@ -16,12 +16,12 @@
                               share/           a mount point; filled only in QEMU's own mount namespace
 """
 
-import json
 import os
 
 from runv.errors import AgentLostError
 from runv.files import read_text, write_atomic
 from runv.processes import Identity, read_identity
+from runv.quick import dumps, loads
 from runv.state import SANDBOXES
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
@@ -83,14 +83,14 @@ class SandboxFolder:
     def load(self) -> SandboxRecord:
         """:raise AgentLostError: the sandbox is not there, or was never complete"""
         try:
-            return SandboxRecord(**json.loads(read_text(self.path("sandbox.json"))))
+            return SandboxRecord(**loads(read_text(self.path("sandbox.json"))))
         except (OSError, ValueError, TypeError) as error:
             raise AgentLostError("the container's sandbox has ended") from error
 
     def save(self, record: SandboxRecord) -> None:
         """Writes sandbox.json."""
         fields = {name: getattr(record, name) for name in SandboxRecord.__slots__}
-        write_atomic(self.path("sandbox.json"), json.dumps(fields))
+        write_atomic(self.path("sandbox.json"), dumps(fields))
 
     def process(self, pid_file: str) -> Identity | None:
         """One of ``PROCESSES``; None when it was never started."""

@@ -1,9 +1,6 @@
 """start, kill, delete and what a created container can be asked. Light: these are the commands an engine calls most."""
 
-import contextlib
 import os
-import signal
-from collections.abc import Iterator
 
 from runv.agent.client import CALL_TIMEOUT_S
 from runv.errors import AgentError, AgentLostError, NotFoundError, RunvError, StateError, VmError
@@ -12,6 +9,7 @@ from runv.log import Log
 from runv.network.names import names_in
 from runv.network.resolver import kinds_at
 from runv.processes import Identity, kill_and_wait
+from runv.quick import signal, suppress
 from runv.sandbox import hookpoints
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
@@ -35,30 +33,37 @@ def start(container: Container, log: Log) -> None:
     :raise StateError: it runs already, or has stopped
     :raise AgentError: the program could not be executed
     """
-    with _locked(container):
-        record = container.load()
-        status, pid = container.status(record)
-        if status == RUNNING:
-            raise StateError("cannot start an already running container")
-        if status == PAUSED:
-            raise StateError("cannot start a container in the paused state")
-        if status != CREATED:
-            raise StateError("cannot start a container that has stopped")
-        # Written first: what cannot be written down must not run.
-        record.started = timestamp()
+    try:
+        with locked_folder(container.folder):
+            _start_locked(container, log)
+    except FileNotFoundError:
+        raise NotFoundError("container does not exist") from None
+
+
+def _start_locked(container: Container, log: Log) -> None:
+    record = container.load()
+    status, pid = container.status(record)
+    if status == RUNNING:
+        raise StateError("cannot start an already running container")
+    if status == PAUSED:
+        raise StateError("cannot start a container in the paused state")
+    if status != CREATED:
+        raise StateError("cannot start a container that has stopped")
+    # Written first: what cannot be written down must not run.
+    record.started = timestamp()
+    container.save(record)
+    try:
+        sandbox = SandboxFolder(container.root, record.sandbox)
+        with connect(sandbox) as agent:
+            _bring_in_links(sandbox, agent)
+            bring_in_resolver(sandbox, agent, record)
+            timeout_s = hookpoints.start_timeout_s(container, CALL_TIMEOUT_S)
+            agent.call("start", {"container": container.id, "process": "init"}, timeout_s)
+    except RunvError:
+        record.started = ""
         container.save(record)
-        try:
-            sandbox = SandboxFolder(container.root, record.sandbox)
-            with connect(sandbox) as agent:
-                _bring_in_links(sandbox, agent)
-                bring_in_resolver(sandbox, agent, record)
-                timeout_s = hookpoints.start_timeout_s(container, CALL_TIMEOUT_S)
-                agent.call("start", {"container": container.id, "process": "init"}, timeout_s)
-        except RunvError:
-            record.started = ""
-            container.save(record)
-            raise
-        hookpoints.after_start(container, record, pid, log)
+        raise
+    hookpoints.after_start(container, record, pid, log)
 
 
 def _bring_in_links(sandbox: SandboxFolder, agent: "Agent") -> None:
@@ -83,15 +88,6 @@ def bring_in_resolver(sandbox: SandboxFolder, agent: "Agent", record: ContainerR
         from runv.sandbox.residents.relay import carry_late_resolver
 
         carry_late_resolver(agent, sandbox, record.groups, settings.load())
-
-
-@contextlib.contextmanager
-def _locked(container: Container) -> Iterator[None]:
-    try:
-        with locked_folder(container.folder):
-            yield
-    except FileNotFoundError:
-        raise NotFoundError("container does not exist") from None
 
 
 def kill(container: Container, number: int, *, everyone: bool) -> None:
@@ -124,7 +120,7 @@ def _unpause(container: Container, sandbox: SandboxFolder) -> None:
         from runv.sandbox.pause import let_go_on
 
         let_go_on(sandbox)
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(container.path("paused"))
 
 

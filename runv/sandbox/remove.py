@@ -1,13 +1,12 @@
 """Taking a container away, whatever state it is in and whatever of it is left. Needs neither the guest nor config.json."""
 
-import contextlib
-import json
 import os
 
 from runv import cgroups
 from runv.errors import AgentError, AgentLostError, HostError, NotFoundError, StateError, VmError
 from runv.files import locked_folder, remove_tree, write_atomic
 from runv.processes import kill_and_wait
+from runv.quick import dumps, suppress
 from runv.sandbox.claims import left_in
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import PROCESSES, SandboxFolder, sandboxes
@@ -67,7 +66,7 @@ def _leave_sandbox(container: Container, record: ContainerRecord, sandbox: Sandb
             elif has_disks and sandbox.alive():
                 _unmount_disks(container, sandbox)
             _hand_over_groups(container, record, sandbox, last=not others)
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 os.unlink(sandbox.path("members", container.id))
             if not others:
                 end_sandbox(sandbox)
@@ -91,15 +90,15 @@ def _hand_over_groups(container: Container, record: ContainerRecord, sandbox: Sa
     groups = left + [group for group in record.made_groups if group not in left]
     if not last:
         try:
-            write_atomic(sandbox.path("groups.json"), json.dumps(groups))
+            write_atomic(sandbox.path("groups.json"), dumps(groups))
         except HostError:
             # A full disk must not keep anybody from deleting: config.json is of no use any more, and makes room.
-            with contextlib.suppress(FileNotFoundError):
+            with suppress(FileNotFoundError):
                 os.unlink(container.path("config.json"))
-            write_atomic(sandbox.path("groups.json"), json.dumps(groups))
+            write_atomic(sandbox.path("groups.json"), dumps(groups))
     elif left:
         record.made_groups = groups
-        with contextlib.suppress(HostError):  # for one who comes after a crash; what follows here has it
+        with suppress(HostError):  # for one who comes after a crash; what follows here has it
             container.save(record)
 
 
@@ -119,7 +118,7 @@ def _leave_running(container: Container, sandbox: SandboxFolder) -> None:
         return
     qemu = sandbox.process("qemu.pid")
     if qemu is not None:
-        with contextlib.suppress(HostError):  # never shared, or QEMU has ended since
+        with suppress(HostError):  # never shared, or QEMU has ended since
             remove_binds(qemu, sandbox.path("share"), container.id)
 
 
@@ -134,7 +133,7 @@ def _delete_in_guest(container: Container, agent: "Agent") -> None:
 def _unmount_disks(container: Container, sandbox: SandboxFolder) -> None:
     """The machine is about to be killed: what its container has written to disks must be on them before. A guest that does not answer must not keep
     anybody from deleting; then it is as if the power had failed."""
-    with contextlib.suppress(AgentError, AgentLostError), connect(sandbox, _AGENT_TIMEOUT_S) as agent:
+    with suppress(AgentError, AgentLostError), connect(sandbox, _AGENT_TIMEOUT_S) as agent:
         agent.call("delete", {"container": container.id}, _AGENT_TIMEOUT_S)
 
 
@@ -143,21 +142,24 @@ def end_sandbox(sandbox: SandboxFolder) -> None:
 
     :raise StateError: a process does not die
     """
-    with _network_left_as_it_was(sandbox):
+    record = _outliving(sandbox)
+    if record is None:
         kill_processes(sandbox)
+    else:
+        from runv.sandbox.links import network  # only where there is something to give back
+
+        with network.letting_go(record):
+            kill_processes(sandbox)
     remove_tree(sandbox.folder)
 
 
-def _network_left_as_it_was(sandbox: SandboxFolder) -> contextlib.AbstractContextManager[None]:
-    """Around the end of the machine: what it had of the host's network, and of a namespace that was given, is given back."""
+def _outliving(sandbox: SandboxFolder) -> netrecord.NetRecord | None:
+    """What the machine had of the host's network, and of a namespace that was given; None where that is nothing."""
     if os.path.exists(sandbox.path(netrecord.NAME)):
-        with contextlib.suppress(StateError):
+        with suppress(StateError):
             record = netrecord.NetRecord(sandbox)
-            if record.outlives:
-                from runv.sandbox.links import network  # only where there is something to give back
-
-                return network.letting_go(record)
-    return contextlib.nullcontext()
+            return record if record.outlives else None
+    return None
 
 
 def kill_processes(sandbox: SandboxFolder) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import socket
 import time
 
 import pytest
@@ -14,7 +13,7 @@ from runv.errors import AgentLostError
 
 
 class Guest:
-    """A guest that takes ``answers_in_s`` to answer a request, and forgets one that was given up. Stands for ``socket.socket``."""
+    """A guest that takes ``answers_in_s`` to answer a request, and forgets one that was given up. Stands for ``Socket``."""
 
     def __init__(self, answers_in_s: float) -> None:
         self.answers_in_s = answers_in_s
@@ -42,7 +41,7 @@ class Guest:
 
 def test_a_slow_answer_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest(answers_in_s=0.2)
-    monkeypatch.setattr(socket, "socket", guest)
+    monkeypatch.setattr(carrier, "Socket", guest)
     Carrier("vsock", cid=3).connect(CONTROL_PORT, b"", time.monotonic() + 60)
     assert guest.patience == sorted(guest.patience)
     assert guest.patience[0] < 0.2 <= guest.patience[-1]
@@ -56,7 +55,7 @@ def test_patience_has_bounds() -> None:
 
 def test_a_machine_that_has_ended_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     guest = Guest(answers_in_s=60)
-    monkeypatch.setattr(socket, "socket", guest)
+    monkeypatch.setattr(carrier, "Socket", guest)
     with pytest.raises(AgentLostError, match="cannot connect to the guest's agent: "):
         Carrier("vsock", cid=3).connect(CONTROL_PORT, b"", time.monotonic() + 60, alive=lambda: False)
     assert (len(guest.patience), guest.open) == (1, 0)
@@ -67,7 +66,7 @@ def test_the_deadline_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ECONNRESET, "reset")
 
     guest = Guest(answers_in_s=0)
-    monkeypatch.setattr(socket, "socket", guest)
+    monkeypatch.setattr(carrier, "Socket", guest)
     monkeypatch.setattr(guest, "connect", refused)
     with pytest.raises(AgentLostError, match="connection reset by peer"):
         Carrier("vsock", cid=3).connect(CONTROL_PORT, b"", time.monotonic() + 0.1)

@@ -11,6 +11,8 @@ import pytest
 FORBIDDEN = {
     "asyncio", "click", "ctypes", "dataclasses", "inspect", "msgspec", "pathlib", "pyroute2", "qemu", "rich", "site", "subprocess", "tomllib", "typing",
 }  # fmt: skip
+# What `runv.quick` is there to do without, and most of what those import.
+SLOW = {"collections", "contextlib", "copyreg", "enum", "functools", "json", "re", "selectors", "signal", "socket", "types"}
 # Runs the command as its own interpreter line does and tells, at the end, what it had imported.
 PROBE = """
 import os, sys
@@ -45,6 +47,18 @@ def runv() -> str:
 )
 def test_light_commands_import_little(tmp_path: Path, arguments: list[str]) -> None:
     assert not imported(tmp_path, arguments) & FORBIDDEN
+
+
+@pytest.mark.parametrize(
+    "arguments", [["kill", "absent", "KILL"], ["start", "absent"], ["delete", "absent"], ["--version"]], ids=" ".join
+)
+def test_those_of_each_container_import_nothing_slow(tmp_path: Path, arguments: list[str]) -> None:
+    assert not imported(tmp_path, arguments) & SLOW
+
+
+def test_the_second_delete_is_nearly_free(tmp_path: Path) -> None:
+    """containerd's shim deletes each container twice."""
+    assert not imported(tmp_path, ["delete", "--force", "absent"]) & {*SLOW, "runv.sandbox.lifecycle", "runv.agent.client", "runv.cgroups"}
 
 
 @pytest.mark.parametrize("arguments", [["state", "absent"], ["list"]], ids=" ".join)

@@ -14,7 +14,7 @@ NAMES = [str(path.relative_to(ROOT)) for path in FILES]
 
 # A module may import those of lower levels and, within its own level, those of its own package or plain modules.
 LEVELS = [
-    {"errors", "files", "idmaps", "linux", "log", "processes"},
+    {"errors", "files", "idmaps", "linux", "log", "processes", "quick"},
     {"settings", "state", "cgroups", "limits", "spec", "hooks"},
     {"vm", "agent", "storage", "sockets", "network"},
     {"sandbox"},

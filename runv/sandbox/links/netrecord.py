@@ -11,12 +11,12 @@
      "cards": [[0, "eth0", 2, "port0"]]}                              number, link, its index, port
 """
 
-import json
 import os
 
 from runv.errors import StateError
 from runv.files import read_text, write_atomic
 from runv.processes import Identity
+from runv.quick import dumps, loads
 from runv.sandbox.layout import SandboxFolder
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
@@ -33,7 +33,7 @@ class NetRecord:
         """:raise StateError: it cannot be read"""
         self._sandbox = sandbox
         try:
-            data: dict[str, Any] = json.loads(read_text(sandbox.path(NAME)))
+            data: dict[str, Any] = loads(read_text(sandbox.path(NAME)))
         except FileNotFoundError:
             data = {}
         except ValueError as error:
@@ -51,7 +51,7 @@ class NetRecord:
     def save(self) -> None:
         """Writes it."""
         data = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        write_atomic(self._sandbox.path(NAME), json.dumps(data))
+        write_atomic(self._sandbox.path(NAME), dumps(data))
 
     def settled(self, present: list[str]) -> bool:
         """Whether each of these links has a card."""

@@ -1,0 +1,68 @@
+"""What stands in for json and contextlib on the path of light commands does the same."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from runv import quick
+from runv.quick import dumps, loads, packed, suppress
+
+VALUES: list[Any] = [
+    None, True, 0, -(2**70), 1.5, 1e300, "", "ä\u2028\U0001f600\"\\\n\x00", "\udce4", [], {}, [1, [2, {"a": None}]], {"a": {"b": ["c"]}, "": 1, "ü": "ö"},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", VALUES, ids=repr)
+def test_values_as_json_has_them(value: Any) -> None:
+    assert dumps(value) == json.dumps(value)
+    assert packed(value) == json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    for text in (dumps(value), packed(value), f" \t\r\n{json.dumps(value, indent=1)}\n"):
+        assert loads(text) == value
+        assert type(loads(text)) is type(value)
+
+
+@pytest.mark.parametrize("text", ["", " ", "{", "[1,]", '{"a"}', "1 2", "[] []", "nul", "'a'", '"\n"', '"\\ud8"', "\ufeff1", "{1:2}", "+1", "01"])
+def test_what_is_no_json(text: str) -> None:
+    with pytest.raises(ValueError):
+        json.loads(text)
+    with pytest.raises(ValueError):
+        loads(text)
+
+
+def test_what_json_cannot_say() -> None:
+    for value in ({1, 2}, b"", [object()]):
+        with pytest.raises(TypeError):
+            dumps(value)
+
+
+def test_suppress() -> None:
+    with suppress(FileNotFoundError, KeyError):
+        raise FileNotFoundError
+    with suppress(OSError):
+        raise FileNotFoundError
+    with pytest.raises(ValueError), suppress(OSError):
+        raise ValueError
+
+
+def alone(script: str) -> str:
+    """What a script says in a Python that has imported nothing else."""
+    folder = quick.__file__.rpartition("/runv/")[0]
+    start = f"import sys; sys.path.insert(0, {folder!r}); before = set(sys.modules)\nimport runv.quick\n"
+    return subprocess.run([sys.executable, "-IS", "-c", start + script], capture_output=True, text=True, check=True).stdout
+
+
+def test_it_imports_nothing() -> None:
+    """But what Python has in itself, and json's other half."""
+    found = alone("runv.quick.loads(runv.quick.dumps({'a': [1]}))\nprint(*set(sys.modules) - before)")
+    assert set(found.split()) <= {"runv", "runv.quick", "_json", "_signal", "_socket"}
+
+
+@pytest.mark.parametrize("text", ["", "{", '{"a": 1', "[1] 2", '"\\x"', '"a'])
+def test_without_json_it_knows_what_is_no_json(text: str) -> None:
+    said = alone(f"try: runv.quick.loads({text!r})\nexcept ValueError as error: print(error)")
+    with pytest.raises(ValueError) as failure:
+        json.loads(text)
+    assert said.strip() == str(failure.value)

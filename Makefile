@@ -38,16 +38,16 @@ MAKEFLAGS += --no-print-directory
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
-run: setup-run stage ## Install what is missing, build, start hyperd, and run containers in VMs of their own
+run: setup-run own-qemu stage ## Install what is missing, build, start hyperd, and run containers in VMs of their own
 	@$(PYTHON) tools/demo.py '$(STAGE)/bin' '$(RUNV_CACHE)/demo'
 
-test: setup-test check stage ## Check the sources and run all tests
+test: setup-test check qemu stage ## Check the sources and run all tests
 	@$(STAGED) '$(VENV)/bin/python' -m pytest -m '(not engines or smoke) and not soak' $(TESTS)
 
-test-soak: setup-test venv stage ## Run the tests that take minutes: SIGKILL at 50 moments, made-up requests, many pods
+test-soak: setup-test venv qemu stage ## Run the tests that take minutes: SIGKILL at 50 moments, made-up requests, many pods
 	@$(STAGED) '$(VENV)/bin/python' -m pytest -m soak $(TESTS)
 
-test-engines: setup-test venv stage ## Run the tests that drive Docker, containerd and Podman
+test-engines: setup-test venv qemu stage ## Run the tests that drive Docker, containerd and Podman
 	@$(STAGED) '$(VENV)/bin/python' -m pytest -m engines tests/engines
 
 test-kvm: setup-test venv stage ## Run the tests that boot machines under real KVM, in the lab
@@ -67,15 +67,18 @@ check: venv ## Lint and check the types of the sources
 kernel: ## Build the guest kernel if needed; print its path
 	@$(PYTHON) kernel-config/build.py
 
-qemu: setup-qemu ## Build a QEMU of runv's own from Debian's source if needed, for pods that take a quarter of the memory; print its path
-	@$(PYTHON) qemu-config/build_qemu.py
+qemu: setup-qemu ## Build a QEMU of runv's own from Debian's source if needed: less memory, and faster without KVM
+	@$(PYTHON) qemu-config/build_qemu.py >/dev/null
+
+own-qemu:
+	@$(MAKE) qemu || echo "runv: Debian's QEMU is used; \`make qemu\` says more" >&2
 
 guest: ## Build the guest's init, the initramfs and the C programs of the host
 	@mkdir -p '$(GUEST)'
 	@flock '$(GUEST)/.lock' $(MAKE) -s -j"$$(nproc)" -C guest O='$(GUEST)'
 	@$(PYTHON) guest/mkinitrd.py --init '$(GUEST)/init' '$(BUILD)/initrd.img'
 
-bench: setup-bench stage bench-env ## Time runv against floors and peers
+bench: setup-bench qemu stage bench-env ## Time runv against floors and peers
 	@RUNV_KERNEL='$(STAGE)/share/runv/vmlinux' $(STAGED) "$$(tools/python-env.sh --print-path bench)/bin/python" -m bench --runv '$(STAGE)/bin/runv' $(BENCH)
 
 bench-kvm: setup-bench stage bench-env ## Measure memory and ratios under real KVM, in the lab
@@ -113,4 +116,4 @@ bench-env:
 	@tools/python-env.sh bench
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-soak test-engines test-kvm test-conformance check kernel qemu guest bench install uninstall stage build clean clean-all setup-run setup-test setup-bench setup-conformance setup-qemu venv deps hyperd-deps bench-env
+.PHONY: help run test test-soak test-engines test-kvm test-conformance check kernel qemu own-qemu guest bench install uninstall stage build clean clean-all setup-run setup-test setup-bench setup-conformance setup-qemu venv deps hyperd-deps bench-env

@@ -25,7 +25,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 
 # Changes when this program makes another result of the same inputs.
-RECIPE = 1
+RECIPE = 2
 PROGRAM = "qemu-system-x86_64"
 DEVICES = "runv"
 
@@ -37,6 +37,9 @@ FEATURES = ("kvm", "tcg", "seccomp", "virtfs", "attr", "cap-ng", "vhost-kernel",
 
 # A program at a fixed address without libraries: nothing of it is relocated, so that all machines share it.
 OPTIONS = ("--static", "--disable-pie", "--disable-debug-info", "--enable-trace-backends=nop", "--disable-install-blobs")
+
+# By which kept translations know the program that made them.
+BUILD_ID = "-Wl,--build-id=sha1"
 
 # What the finished program must know: runv names these on QEMU's command line, or over QMP.
 NEEDED: Mapping[str, tuple[str, ...]] = {
@@ -241,7 +244,7 @@ class Builder:
         argv = [str(tree / "configure"), "--target-list=x86_64-softmmu", "--without-default-features", "--without-default-devices"]
         argv += [f"--with-devices-x86_64={DEVICES}", f"--with-pkgversion=runv, of Debian {self.inputs.version}"]
         # QEMU moves folders below its prefix to where its program is; what is outside stays.
-        argv += ["--prefix=/nonexistent", f"--firmwarepath={FIRMWARE}", f"--extra-ldflags={shim}"]
+        argv += ["--prefix=/nonexistent", f"--firmwarepath={FIRMWARE}", f"--extra-ldflags={shim} {BUILD_ID}"]
         argv += [*OPTIONS, *(f"--enable-{feature}" for feature in FEATURES)]
         output_of(argv, cwd=objects)
         if names := lost(self.inputs.devices, (objects / "x86_64-softmmu-config-devices.mak").read_text()):

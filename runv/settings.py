@@ -50,13 +50,15 @@ def _libexec() -> str:
 # The QEMU that `make qemu` builds, and the word for it.
 OWN_QEMU = os.path.join(_libexec(), "qemu-system-x86_64")
 OWN = "own"
+AUTO = "auto"
 
 SETTINGS = (
     Setting("kernel", os.path.join(_share(), "vmlinux"), "the guest kernel: an uncompressed vmlinux with a PVH entry"),
     Setting("initrd", os.path.join(_share(), "initrd.img"), "the initramfs that holds the guest's init"),
     Setting("kernel_parameters", "", "words added to the guest's kernel command line"),
-    Setting("qemu", "qemu-system-x86_64", "the QEMU program, looked up in PATH; own: the one that `make qemu` builds"),
+    Setting("qemu", "auto", "the QEMU program, looked up in PATH; own: the one that `make qemu` builds; auto: that one where it is, else qemu-system-x86_64"),
     Setting("tcg_buffer_mib", 32, "room for translated code, where QEMU emulates the processor; less is slower", least=2, most=2047),
+    Setting("tcg_keep", "auto", "keep what an emulated processor has translated beside the templates, for the machines that follow; own QEMU only", ("auto", "off")),
     Setting("tcg_release_s", 5, "after how many seconds a sleeping guest's translated code is given back, 0 for never; own QEMU only", most=86400),
     Setting("machine", "auto", "QEMU's machine type", ("auto", "microvm", "q35")),
     Setting("accelerator", "auto", "what runs the guest's code", ("auto", "kvm", "tcg")),

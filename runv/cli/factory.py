@@ -13,11 +13,13 @@ from runv.files import read_text
 from runv.log import Log
 from runv.processes import read_identity
 from runv.sandbox.machine import boot, factory
+from runv.sandbox.rehearsal import translate
 from runv.sandbox.waiting import pool
 from runv.sandbox.waiting.serve import limit, serve
 from runv.settings import Settings
-from runv.vm import template
+from runv.vm import template, translations
 from runv.vm.template import Template
+from runv.vm.translations import Translations
 
 _MIB = 1 << 20
 
@@ -30,19 +32,25 @@ def run(root: str, action: str, nics: int, kind: str, settings: Settings, log: L
     folder = settings.text("template_folder")
     if action == "init":
         print(factory.make(root, settings, nics, log).name)
+        if factory.default_wanted(settings).translations:
+            print(translate.make(settings, log).name)
+        return 0
+    if action == "translate":
+        print(translate.make(settings, log).name)
         return 0
     if action == "destroy":
-        print(f"removed {_counted(template.destroy(folder), 'template')} and {_counted(pool.clear(settings.text('pool_folder')), 'machine')}")
+        kept = translate.destroy(folder)
+        print(f"removed {_counted(template.destroy(folder) + kept, 'template')} and {_counted(pool.clear(settings.text('pool_folder')), 'machine')}")
         return 0
     if action == "list":
-        _show_list(template.templates(folder), _machines(settings), kind)
+        _show_list(template.templates(folder), translations.listed(folder), _machines(settings), kind)
         return 0
     if action == "serve":
         serve(settings, log)
         return 0
     if action == "status":
         return _show_status(settings, kind)
-    raise UsageError(f"no such action: {action}", command="factory", hint="it is init, list, status, serve or destroy")
+    raise UsageError(f"no such action: {action}", command="factory", hint="it is init, translate, list, status, serve or destroy")
 
 
 def _counted(count: int, what: str) -> str:
@@ -89,15 +97,25 @@ def _row(entry: Template) -> dict[str, object]:
     }
 
 
-def _show_list(found: list[Template], machines: list[dict[str, object]], kind: str) -> None:
+def _translated(entry: Translations) -> dict[str, object]:
+    return {"kind": "translations", "name": entry.name, "taken_mib": round(entry.size / _MIB, 1), "made": _moment(entry.made)}
+
+
+def _show_list(found: list[Template], translated: list[Translations], machines: list[dict[str, object]], kind: str) -> None:
     rows = [_row(entry) for entry in found]
+    kept = [_translated(entry) for entry in translated]
     if kind == "json":
-        print(json.dumps([*rows, *machines], indent=2))
+        print(json.dumps([*rows, *kept, *machines], indent=2))
         return
     table = Table("template", "guest memory", "cards", "takes", "made", box=box.SIMPLE_HEAD)
     for row in rows:
         table.add_row(str(row["name"]), f"{row['memory_mib']} MiB", str(row["nics"]), f"{row['taken_mib']} MiB", str(row["made"]))
     console().print(table)
+    if kept:
+        files = Table("translated code", "takes", "made", box=box.SIMPLE_HEAD)
+        for row in kept:
+            files.add_row(str(row["name"]), f"{row['taken_mib']} MiB", str(row["made"]))
+        console().print(files)
     if machines:
         waiting = Table("machine that waits", "vCPUs", "guest memory", "QEMU", "made", box=box.SIMPLE_HEAD)
         for row in machines:
@@ -114,6 +132,7 @@ def _show_status(settings: Settings, kind: str) -> int:
         "folder": settings.text("template_folder"),
         "templates": len(found),
         "default_ready": ready,
+        "translated": bool(wanted.translations) and bool(translations.find(wanted.translations, boot.shape(wanted))),
         "pool": {
             "folder": settings.text("pool_folder"),
             "served": pool.is_served(settings.text("pool_folder")),
@@ -126,6 +145,8 @@ def _show_status(settings: Settings, kind: str) -> int:
     else:
         print(f"templates are {'on' if status['in_use'] else 'off'}, in {status['folder']}: {status['templates']}")
         print(f"one for a sandbox of the default size without a network: {'ready' if ready else 'not made yet'}")
+        if wanted.translations:
+            print(f"code that such a sandbox need not translate: {'ready' if status['translated'] else 'not made yet'}")
         keeper = "a server keeps" if pool.is_served(settings.text("pool_folder")) else "nobody keeps"
         waiting = len(pool.waiting(settings.text("pool_folder")))
         print(f"{keeper} machines waiting in {settings.text('pool_folder')}: {waiting} of {limit(settings)}")

@@ -4,7 +4,7 @@ from typing import Any
 
 from runv import cgroups, limits
 from runv.agent.client import Agent
-from runv.errors import AgentError
+from runv.errors import AgentError, HostError
 from runv.files import locked_folder
 from runv.log import Log
 from runv.processes import Identity
@@ -71,12 +71,24 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
         agent.close()
     cgroups.apply(plan.groups, late)
     making.make_ready(container, plan.options, standing)
+    if plan.host is None and plan.wanted.translations:
+        _translate(plan.wanted, log)
     # Only now: Podman takes the log of a failure for one message.
     if unwatched:
         log.warning(unwatched)
     for sentence in wishes.ignored(config, plan.document.raw, joins=plan.host is not None) + plan.devices.ignored:
         log.warning(f"config.json: {sentence}")
     return standing.identity
+
+
+def _translate(wanted: boot.Wanted, log: Log) -> None:
+    """The machines that follow are to have it easier. What cannot be made is no reason to fail."""
+    from runv.sandbox.rehearsal import translate
+
+    try:
+        translate.begin(wanted)
+    except (OSError, HostError) as error:
+        log.debug(f"nobody can be asked to keep what is translated: {error}")
 
 
 def _carry(

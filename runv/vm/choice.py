@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from runv.errors import ConfigError, VmError, reason
 from runv.files import read_text
-from runv.settings import OWN, OWN_QEMU, Settings
+from runv.settings import AUTO, OWN, OWN_QEMU, Settings
 
+DEBIAN_QEMU = "qemu-system-x86_64"
 _VIRTUALISATION_FLAGS = re.compile(r"^flags\s*:.*\b(svm|vmx)\b", re.MULTILINE)
 
 
@@ -81,7 +82,9 @@ def qemu_program(settings: Settings) -> str:
     :raise VmError: it is not there
     """
     wanted = settings.text("qemu")
-    own = wanted == OWN
+    if wanted == AUTO:
+        wanted = OWN_QEMU if os.access(OWN_QEMU, os.X_OK) else DEBIAN_QEMU
+    own = wanted in (OWN, OWN_QEMU)
     found = shutil.which(OWN_QEMU if own else wanted)
     if found is None:
         hint = "`make qemu install` puts it in place" if own else "on Debian: apt-get install qemu-system-x86"
@@ -92,6 +95,11 @@ def qemu_program(settings: Settings) -> str:
 def tcg_release_s(settings: Settings, qemu: str) -> int:
     """After how many seconds ``qemu`` is to give a sleeping guest's translated code back: only our own knows how; 0 for never."""
     return settings.number("tcg_release_s") if qemu == OWN_QEMU else 0
+
+
+def keeps_translations(settings: Settings, qemu: str, accelerator: str) -> bool:
+    """Whether machines take what others like them have translated: only our own QEMU knows how, and under KVM nothing is translated."""
+    return settings.text("tcg_keep") == AUTO and qemu == OWN_QEMU and accelerator == "tcg"
 
 
 def qemu_shim(settings: Settings) -> str:

@@ -73,10 +73,12 @@ def _escaped(text: str) -> str:
 def _accelerator(machine: Machine) -> list[str]:
     if machine.accelerator == "kvm":
         return ["-accel", "kvm", "-cpu", "host"]
-    threads = "multi" if max(machine.vcpus, machine.vcpus_max) > 1 else "single"
-    release = f",idle-release={machine.tcg_release_s}" if machine.tcg_release_s else ""
+    words = ["tcg", f"thread={'multi' if machine.parallel else 'single'}", f"tb-size={machine.tcg_buffer_mib}"]
+    words += [f"idle-release={machine.tcg_release_s}"] if machine.tcg_release_s else []
+    words += [f"kept={_escaped(machine.translations)}"] if machine.translations else []
+    words += ["keep=on"] if machine.keeps else []
     # A guest that is told of fast string instructions copies a byte with each round of the emulated loop, else eight.
-    return ["-accel", f"tcg,thread={threads},tb-size={machine.tcg_buffer_mib}{release}", "-cpu", "max,-erms,-fsrm"]
+    return ["-accel", ",".join(words), "-cpu", "max,-erms,-fsrm"]
 
 
 def _board(machine: Machine) -> list[str]:

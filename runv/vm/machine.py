@@ -91,9 +91,16 @@ class Machine(NamedTuple):
     plugged: tuple[Plugged, ...] = ()
     shim: str = ""  # a library to load into QEMU
     tcg_buffer_mib: int = 32
+    translations: str = ""  # a file of what a machine like this has translated; empty for none
+    keeps: bool = False  # what it translates can be written to such a file
     tcg_release_s: int = 0  # after which the translated code of a guest that sleeps is given back; 0 where QEMU cannot, or is not to
     vcpus_max: int = 0  # to which it can grow; 0: it cannot
     memory_max_mib: int = 0
+
+    @property
+    def parallel(self) -> bool:
+        """Whether an emulated processor has a thread for each virtual CPU: code that runs beside other code is another one."""
+        return max(self.vcpus, self.vcpus_max) > 1
 
     @property
     def grows_vcpus(self) -> bool:

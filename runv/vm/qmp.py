@@ -35,7 +35,7 @@ def session(path: str, what: str, work: Callable[[QMPClient], Awaitable[_T]], ti
     try:
         with short_path(path) as address:
             return asyncio.run(asyncio.wait_for(talk(address), timeout_s))
-    except (QMPError, OSError, TimeoutError) as error:
+    except (QMPError, OSError, EOFError, TimeoutError) as error:
         raise VmError(f"cannot {what}: {error or 'QEMU does not answer'}") from error
 
 
@@ -89,6 +89,19 @@ def save_state(path: str, state_fd: int, then: Callable[[], object]) -> None:
             await client.execute("cont")
 
     session(path, "save the machine's state", work)
+
+
+def keep_translations(path: str, target: str, timeout_s: float) -> None:
+    """Stops the machine, for good, and writes what it has translated to the new file ``target``.
+
+    :raise VmError: as of ``command``
+    """
+
+    async def work(client: QMPClient) -> None:
+        await client.execute("stop")
+        await client.execute("x-keep-translations", {"filename": target})
+
+    session(path, "keep what was translated", work, timeout_s)
 
 
 async def save_whole(client: QMPClient, state_fd: int) -> None:

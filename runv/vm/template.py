@@ -28,6 +28,7 @@ STATE_MAX = 64 << 20
 
 _MEMORY, _STATE, _ABOUT = "memory", "state", "about.json"
 _HALF_MADE = ".new-"
+_REHEARSAL = ".rehearsal"
 
 
 class Template(NamedTuple):
@@ -67,12 +68,14 @@ def describe(machine: Machine) -> str:
         console_fd=0,
         memory=Memory(),
         restore=None,
+        translations="",
     )
-    files = [_signature(path) for path in (machine.qemu, machine.kernel, machine.initrd)]
+    files = [signature(path) for path in (machine.qemu, machine.kernel, machine.initrd)]
     return json.dumps([VERSION, qemu_arguments(shape), files])
 
 
-def _signature(path: str) -> list[Any]:
+def signature(path: str) -> list[Any]:
+    """What tells a program or an artefact from another one in its place."""
     status = os.stat(path)
     return [path, status.st_ino, status.st_size, status.st_mtime_ns]
 
@@ -87,7 +90,7 @@ def find(folder: str, machine: Machine) -> Template | None:
     """The template for ``machine``, checked; None where there is none that can be used."""
     description = describe(machine)
     path = os.path.join(folder, _name(machine, description))
-    if not _is_ours(folder):
+    if not is_ours(folder):
         return None
     template = _load(path)
     if template is None:
@@ -100,7 +103,7 @@ def find(folder: str, machine: Machine) -> Template | None:
     return template
 
 
-def _is_ours(folder: str) -> bool:
+def is_ours(folder: str) -> bool:
     """Whether nobody else could have put a template there."""
     try:
         status = os.lstat(folder)
@@ -189,20 +192,25 @@ def make_folder(folder: str) -> None:
         os.makedirs(folder, 0o700, exist_ok=True)
     except OSError as error:
         raise HostError(f"create template folder {folder}", error) from error
-    if not _is_ours(folder):
+    if not is_ours(folder):
         raise HostError(f"use template folder {folder}", PermissionError(1, "it belongs to somebody else"))
 
 
 def templates(folder: str) -> list[Template]:
     """Every template that can be used, the one used last first."""
-    if not _is_ours(folder):
+    if not is_ours(folder):
         return []
     found = [_load(entry.path) for entry in _entries(folder) if not entry.name.startswith(_HALF_MADE)]
     return [template for template in found if template is not None]
 
 
+def rehearsal(folder: str) -> str:
+    """Where machines are that are to leave something behind beside the templates, and nobody's."""
+    return os.path.join(folder, _REHEARSAL)
+
+
 def _entries(folder: str) -> "list[os.DirEntry[str]]":
-    entries = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]
+    entries = [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False) and entry.name != _REHEARSAL]
     return sorted(entries, key=lambda entry: entry.stat().st_mtime_ns, reverse=True)
 
 
@@ -218,7 +226,7 @@ def discard(template: Template) -> None:
 
 def destroy(folder: str) -> int:
     """Removes every template; returns how many there were."""
-    if not _is_ours(folder):
+    if not is_ours(folder):
         return 0
     found = _entries(folder)
     for entry in found:

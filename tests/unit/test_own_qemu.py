@@ -70,6 +70,17 @@ def test_own_is_looked_for_where_it_is_installed(monkeypatch: pytest.MonkeyPatch
     assert choice.qemu_program(settings) == str(program)
 
 
+def test_our_own_goes_first_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    own, debian = tmp_path / "own", tmp_path / choice.DEBIAN_QEMU
+    debian.touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(choice, "OWN_QEMU", str(own))
+    settings = load({"RUNV_CONFIG": "/dev/null"})
+    assert choice.qemu_program(settings) == str(debian)
+    own.touch(0o755)
+    assert choice.qemu_program(settings) == str(own)
+
+
 def test_only_our_own_gives_translated_code_back() -> None:
     settings = load({"RUNV_TCG_RELEASE_S": "7", "RUNV_CONFIG": "/dev/null"})
     assert choice.tcg_release_s(settings, OWN_QEMU) == 7

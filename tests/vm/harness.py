@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
 import fcntl
@@ -379,6 +380,19 @@ def on_terminal(
     return with_terminal(runtime.popen, *args)
 
 
+@functools.cache
+def translations() -> Path:
+    """What machines with one and with more virtual CPUs have translated, made once and for all tests: else each folder of templates would get its own, by
+    processes that nobody waits for."""
+    folder = tempfile.mkdtemp(prefix="rvk", dir="/dev/shm")
+    atexit.register(shutil.rmtree, folder)
+    for vcpus in "12":
+        environment = {**os.environ, "RUNV_TEMPLATE_FOLDER": folder, "RUNV_VCPUS": vcpus}
+        done = subprocess.run([runv_program(), "factory", "translate"], env=environment, capture_output=True, text=True, timeout=DEADLINE_S)
+        assert done.returncode == 0 or "nothing can be kept" in done.stderr, done.stderr
+    return Path(folder)
+
+
 @contextlib.contextmanager
 def own_templates() -> Iterator[None]:
     """The first sandbox of each shape boots, the others are its clones: as it is for users, but apart from theirs, and from their
@@ -386,6 +400,8 @@ def own_templates() -> Iterator[None]:
     with tempfile.TemporaryDirectory(prefix="rvt", dir="/dev/shm") as path, pytest.MonkeyPatch.context() as patch:
         patch.setenv("RUNV_TEMPLATE_FOLDER", path)
         patch.setenv("RUNV_POOL_FOLDER", f"{path}/pool")
+        for kept in translations().glob("translations-*"):
+            os.link(kept, f"{path}/{kept.name}")
         yield
 
 

@@ -113,6 +113,7 @@ def test_a_guest_that_uses_all_of_its_memory(runv: Runtime, bundle: Bundle, fold
     runv.env = {
         "RUNV_TEMPLATE": "off" if template == "off" else "auto",
         "RUNV_TEMPLATE_FOLDER": f"/dev/shm/{folder.name}",
+        "RUNV_TCG_KEEP": "off",
     }
     bundle.linux["resources"] = {"memory": {"limit": 340 * MIB}}
     bundle.config["annotations"] = {"run.runv.memory_mib": "400"}

@@ -1,11 +1,18 @@
-"""The QEMU that `make qemu` builds, where it is installed: it starts machines, lacks nothing, and gives back what it has translated."""
+"""The QEMU that `make qemu` builds, where it is installed: it starts machines, lacks nothing, gives back what it has translated, and takes it from
+others like it."""
 
 from __future__ import annotations
 
+import json
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from runv.settings import load
+from runv.vm import choice, qmp
 
 from .harness import Bundle, Runtime, qemu_of, runv_program, wait_until
 
@@ -40,3 +47,38 @@ def test_a_machine_of_our_own_qemu(runv: Runtime, bundle: Bundle) -> None:
         wait_until(lambda: 0 < code_kib(qemu) < 4096, "the translated code to be given back")
     assert container.exec("echo", "awake").ok().out == "awake\n"
     container.delete()
+
+
+def blocks(runv: Runtime) -> tuple[int, int]:
+    """How many blocks of code the only machine has translated, and how many it has taken from others."""
+    (path,) = runv.root.glob("@sandboxes/*/qmp.sock")
+    said = str(qmp.command(str(path), "x-query-jit")["human-readable-text"])
+    translated, taken = re.search(r"^TB count +(\d+)", said, re.M), re.search(r"(\d+) taken", said)
+    assert translated is not None
+    return int(translated[1]), int(taken[1]) if taken is not None else 0
+
+
+def test_what_one_machine_has_translated_others_take(runv: Runtime, bundle: Bundle, folder: Path) -> None:
+    templates = folder / "templates"
+    runv = replace(runv, env={"RUNV_QEMU": "own", "RUNV_TCG_RELEASE_S": "0", "RUNV_TEMPLATE_FOLDER": str(templates)})
+    if choice.accelerator(load()).value != "tcg":
+        pytest.skip("nothing is translated under KVM")
+    runv.run("factory", "init").ok()
+    kinds = [entry["kind"] for entry in json.loads(runv.run("factory", "list", "--format", "json").ok().out)]
+    assert kinds == ["template", "translations"]
+    # Code that is written while it runs, and the same code anew at other addresses: what was taken is given up for what is there now.
+    bundle.script("for n in 1 2 3; do cp /bin/busybox /tmp/busybox && /tmp/busybox echo $n && rm /tmp/busybox; done; exec sleep 1000")
+    container = runv.start(bundle)
+    container.wait_output(b"1\n2\n3\n")
+    translated, taken = blocks(runv)
+    assert taken > 5 * translated
+    container.delete()
+    (kept,) = templates.glob("translations-*")
+    for spoil in (lambda: os.truncate(kept, kept.stat().st_size // 2), lambda: kept.write_bytes(b"\0" * 8192)):
+        spoil()
+        container = runv.start(bundle)
+        container.wait_output(b"1\n2\n3\n")
+        translated, taken = blocks(runv)
+        assert translated > 10000 and not taken
+        container.delete()
+    assert runv.run("factory", "destroy").ok().out.startswith("removed ") and not templates.exists()

@@ -26,7 +26,7 @@ def templates(folder: Path) -> Path:
 @pytest.fixture
 def runv(runv: Runtime, templates: Path) -> Runtime:
     """With a template folder of the test's own."""
-    return replace(runv, env={"RUNV_TEMPLATE_FOLDER": str(templates)})
+    return replace(runv, env={"RUNV_TEMPLATE_FOLDER": str(templates), "RUNV_TCG_KEEP": "off"})
 
 
 def listed(runv: Runtime) -> list[dict[str, object]]:

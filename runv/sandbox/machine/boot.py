@@ -24,7 +24,7 @@ from runv.sandbox.machine.size import Size
 from runv.sandbox.remove import kill_processes
 from runv.settings import Settings
 from runv.storage.plan import TAG
-from runv.vm import choice, host_devices, qemu, template, virtiofsd
+from runv.vm import choice, host_devices, qemu, template, translations, virtiofsd
 from runv.vm.machine import Machine, Share, Transport
 from runv.vm.qemu import Bind
 
@@ -63,6 +63,8 @@ class Wanted(NamedTuple):
     templates: str = ""  # their folder; empty to do without
     tcg_buffer_mib: int = 32
     tcg_release_s: int = 0
+    translations: str = ""  # the folder of what others have translated; empty to do without
+    keeps: bool = False  # what the machine translates is for others
 
 
 def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool = False) -> Wanted:
@@ -73,6 +75,7 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
     share = choice.share(settings).value
     kind = choice.machine(settings, passes_through=passes_through, grows=most != size).value
     qemu_program = choice.qemu_program(settings)
+    accelerator = choice.accelerator(settings).value
     return Wanted(
         qemu=qemu_program,
         kernel=settings.artefact("kernel"),
@@ -83,7 +86,7 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
         watch=settings.artefact("watch") if settings.text("share_notify") == "on" else "",
         standin=settings.artefact("standin"),
         kernel_parameters=settings.text("kernel_parameters"),
-        accelerator=choice.accelerator(settings).value,
+        accelerator=accelerator,
         transport=choice.transport(settings).value,
         kind=kind,
         share=share,
@@ -97,6 +100,7 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
         templates=settings.text("template_folder") if settings.text("template") == "auto" else "",
         tcg_buffer_mib=settings.number("tcg_buffer_mib"),
         tcg_release_s=choice.tcg_release_s(settings, qemu_program),
+        translations=settings.text("template_folder") if choice.keeps_translations(settings, qemu_program, accelerator) else "",
     )
 
 
@@ -170,10 +174,12 @@ def wait(machine: Launched, log: Log) -> Agent:
             if cloned and (hangs or (status is not None and status >= 0)):
                 log.warning(f"template {cloned.name} does not start ({error}); it is made anew")
                 template.discard(cloned)
+                translations.discard(machine.origin.machine.translations)
             elif cloned or tried or not (hangs or status == _GUEST_RESET):
                 raise failure from error
             else:
                 log.debug(f"the guest {'did not answer in time' if hangs else 'ended'}; starting it once more")
+                translations.discard(machine.origin.machine.translations)
                 tried = True
         machine = launch(machine.sandbox, machine.wanted, machine.host, machine.container, machine.binds)
 
@@ -237,6 +243,8 @@ def _start(
         nics = tuple(nic_of(card) for card in host.cards)
         opened[:0] = [fd for nic in nics for fd in nic.vhost_fds]
         machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics, pci=host.pci)
+        if wanted.translations and not wanted.keeps:
+            machine = machine._replace(translations=translations.find(wanted.translations, machine))
         origin = come.origin(machine) if come is not None else origins.choose(machine, wanted.templates)
         try:
             _start_processes(sandbox, origin.machine, wanted, host, binds, opened, null, come)
@@ -349,6 +357,7 @@ def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_f
         memory_max_mib=wanted.most.memory_mib,
         tcg_buffer_mib=wanted.tcg_buffer_mib,
         tcg_release_s=wanted.tcg_release_s,
+        keeps=wanted.keeps,
     )
 
 

@@ -11,17 +11,12 @@ from runv import linux
 from runv.errors import ConfigError, RunvError, StateError
 from runv.files import locked_folder, write_atomic
 from runv.log import Log
-from runv.network import plan, taps
-from runv.network.wire import Card, Wiring
 from runv.processes import read_identity
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.links.netrecord import NetRecord
 from runv.sandbox.machine import boot
 from runv.sandbox.machine.factory import default_wanted
-from runv.sandbox.machine.fresh import own_setup, share_setup
-from runv.sandbox.remove import end_sandbox
+from runv.sandbox.rehearsal.machine import rehearsed
 from runv.sandbox.waiting import pool
-from runv.sandbox.waiting.warmup import warm_up
 from runv.settings import Settings
 
 # A new one is made when nothing was taken for so long: until then the processors are the containers'.
@@ -148,33 +143,13 @@ def make(folder: str, wanted: boot.Wanted, shape: str, log: Log) -> str:
 
     :raise RunvError: it cannot be made; nothing of it is left then
     """
-    linux.unshare(linux.CLONE_NEWNET)
-    wiring = Wiring((Card(plan.SPARE, fds=tuple(taps.open_tap(plan.SPARE, plan.queues(wanted.vcpus)))),))
-    sandbox = SandboxFolder(folder, os.urandom(6).hex())
-    try:
-        for path in (sandbox.folder, sandbox.path("members"), sandbox.path("share")):
-            os.mkdir(path, 0o700)
-        with locked_folder(sandbox.folder):
-            _boot(sandbox, wanted, wiring, log)
-            write_atomic(sandbox.path(pool.SHAPE), shape)
-            os.rename(sandbox.folder, pool.path_of(folder, sandbox.name))
-    except BaseException:
-        end_sandbox(sandbox)
-        raise
-    finally:
-        wiring.close()
-    return sandbox.name
+    return rehearsed(folder, wanted, log, lambda sandbox: _leave_waiting(folder, sandbox, shape)).name
 
 
-def _boot(sandbox: SandboxFolder, wanted: boot.Wanted, wiring: Wiring, log: Log) -> None:
-    record = NetRecord(sandbox)
-    record.cards = [list(card[:4]) for card in wiring.cards]
-    record.save()
-    host = boot.Host([], os.getpid(), wiring.cards)
-    with boot.wait(boot.launch(sandbox, wanted, host, "", []), log) as agent:
-        agent.call("setup", {**own_setup(), **share_setup(sandbox, wanted.share)})
-        warm_up(agent, sandbox, wanted.standin, wanted.filter)
+def _leave_waiting(folder: str, sandbox: SandboxFolder, shape: str) -> None:
     qemu = sandbox.process("qemu.pid")
     if qemu is None or not qemu.alive():
         raise StateError("the machine has ended")
     os.kill(qemu.pid, signal.SIGSTOP)
+    write_atomic(sandbox.path(pool.SHAPE), shape)
+    os.rename(sandbox.folder, pool.path_of(folder, sandbox.name))

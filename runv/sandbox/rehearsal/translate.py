@@ -1,0 +1,130 @@
+"""Making translations (``runv.vm.translations``): a machine boots and walks through a container's life, and QEMU writes down what it has translated on
+the way. Where a machine was made without, that goes on in the background."""
+
+import os
+
+from runv.errors import ConfigError, HostError, StateError
+from runv.files import locked_folder, remove_tree
+from runv.log import Log
+from runv.processes import spawn
+from runv.sandbox.layout import sandboxes
+from runv.sandbox.machine import boot
+from runv.sandbox.machine.factory import default_wanted
+from runv.sandbox.remove import end_sandbox
+from runv.settings import Settings, program
+from runv.state import SANDBOXES
+from runv.vm import template, translations
+from runv.vm.translations import Translations
+
+# The most that QEMU has room for in the file: none of it is to be dropped on the way.
+_BUFFER_MIB = 128
+_WRITE_TIMEOUT_S = 60.0
+# Behind every container.
+_NICE = 19
+
+
+def make(settings: Settings, log: Log) -> Translations:
+    """The translations for machines of the settings' size, made anew. It moves the calling process into a new network namespace.
+
+    :raise RunvError: they cannot be made, or somebody else is making some
+    """
+    wanted = default_wanted(settings)
+    folder = wanted.translations
+    if not folder:
+        raise ConfigError("nothing can be kept of what is translated here", hint="it takes an emulated processor, the QEMU that `make qemu` builds, and the setting tcg_keep")
+    template.make_folder(folder)
+    place = template.rehearsal(folder)
+    os.makedirs(os.path.join(place, SANDBOXES), 0o700, exist_ok=True)
+    with locked_folder(place, 0):
+        remove_halves(folder)
+        return _make(folder, place, wanted, log)
+
+
+def _make(folder: str, place: str, wanted: boot.Wanted, log: Log) -> Translations:
+    from runv.sandbox.rehearsal.machine import rehearsed
+    from runv.vm import qmp
+
+    new = os.path.join(place, "new")
+    wanted = wanted._replace(templates="", keeps=True, tcg_release_s=0, tcg_buffer_mib=_BUFFER_MIB)
+    try:
+        sandbox = rehearsed(place, wanted, log, lambda sandbox: qmp.keep_translations(sandbox.path("qmp.sock"), new, _WRITE_TIMEOUT_S))
+        end_sandbox(sandbox)
+        return translations.publish(new, folder, boot.shape(wanted))
+    except OSError as error:
+        raise HostError(f"keep translations in {folder}", error) from error
+    finally:
+        translations.discard(new)
+
+
+def remove_halves(folder: str) -> int:
+    """Ends machines that somebody who was killed has left. The caller holds the lock of the place, or nobody is at work there."""
+    found = sandboxes(template.rehearsal(folder))
+    for sandbox in found:
+        end_sandbox(sandbox)
+    return len(found)
+
+
+def destroy(folder: str) -> int:
+    """Removes all translations, and what is left of one who made some and was killed; returns how many there were.
+
+    :raise StateError: a process does not die
+    """
+    count = translations.destroy(folder)
+    place = template.rehearsal(folder)
+    try:
+        with locked_folder(place, 0):
+            remove_halves(folder)
+            remove_tree(place)
+    except (FileNotFoundError, StateError):
+        return count  # nothing is there, or somebody is at work and will clean up
+    return count
+
+
+def begin(wanted: boot.Wanted) -> None:
+    """Has translations made in the background, if there are none for machines like this and nobody is at it.
+
+    :raise HostError: the process cannot be started
+    """
+    if not wanted.translations or translations.find(wanted.translations, boot.shape(wanted)):
+        return
+    place = template.rehearsal(wanted.translations)
+    os.makedirs(os.path.join(place, SANDBOXES), 0o700, exist_ok=True)
+    try:
+        with locked_folder(place, 0):
+            pass
+    except StateError:
+        return
+    null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
+    try:
+        spawn(
+            [program(), "factory", "translate"],
+            env={**_environment(), **_settings(wanted)},
+            stdio=(null, null, null),
+            pid_file=os.path.join(place, "maker.pid"),
+            prepare=_behind_all_others,
+        )
+    finally:
+        os.close(null)
+
+
+def _behind_all_others() -> None:
+    os.nice(_NICE)
+
+
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("RUNV_") or name == "PATH"}
+
+
+def _settings(wanted: boot.Wanted) -> dict[str, str]:
+    """What shapes the machine, wherever it was said."""
+    return {
+        "RUNV_QEMU": wanted.qemu,
+        "RUNV_KERNEL": wanted.kernel,
+        "RUNV_INITRD": wanted.initrd,
+        "RUNV_KERNEL_PARAMETERS": wanted.kernel_parameters,
+        "RUNV_MACHINE": wanted.kind,
+        "RUNV_VCPUS": str(wanted.vcpus),
+        "RUNV_VCPUS_MAX": str(wanted.most.vcpus),
+        "RUNV_MEMORY_MIB": str(wanted.memory_mib),
+        "RUNV_MEMORY_MAX_MIB": str(wanted.most.memory_mib),
+    }

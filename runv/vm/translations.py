@@ -1,0 +1,90 @@
+"""Translations: what an emulated processor has made of the guest's code, kept in a file from which later machines take it.
+
+::
+
+    FOLDER/<name>          written by QEMU; it maps it privately, and takes a block where the guest's code is byte for byte what it was
+
+Folder and owner are those of templates. One file serves machines of any size: QEMU looks at the code and not at the machine. It checks the file against
+itself and the host's processor, and does without one that does not fit; one whose machine does not start is removed.
+"""
+
+import contextlib
+import json
+import os
+import zlib
+from typing import NamedTuple
+
+from runv import VERSION
+from runv.vm import template
+from runv.vm.machine import Machine
+
+# Each takes some 45 MB of tmpfs. Those that were made for older kernels and QEMUs make room.
+TRANSLATIONS_MAX = 4
+
+_PREFIX = "translations-"
+
+
+class Translations(NamedTuple):
+    """One file. ``size``: its bytes; ``made``: seconds since the epoch."""
+
+    path: str
+    name: str
+    size: int
+    made: float
+
+
+def path_of(folder: str, machine: Machine) -> str:
+    """Where the translations for machines like ``machine`` are, or go: same programs, same kind of threads."""
+    files = [template.signature(path) for path in (machine.qemu, machine.kernel, machine.initrd)]
+    kind = "parallel" if machine.parallel else "single"
+    return os.path.join(folder, f"{_PREFIX}{kind}-{zlib.crc32(json.dumps([VERSION, files]).encode()):08x}")
+
+
+def find(folder: str, machine: Machine) -> str:
+    """The path of the translations for ``machine``; empty where there are none."""
+    path = path_of(folder, machine)
+    return path if os.path.exists(path) and template.is_ours(folder) else ""
+
+
+def publish(new: str, folder: str, machine: Machine) -> Translations:
+    """Gives a complete file its name, and removes the oldest of those that are too many.
+
+    :raise OSError: it is not there any more
+    """
+    path = path_of(folder, machine)
+    os.rename(new, path)
+    for old in listed(folder)[TRANSLATIONS_MAX:]:
+        discard(old.path)
+    return _about(path)
+
+
+def listed(folder: str) -> list[Translations]:
+    """All there are, the newest first."""
+    if not template.is_ours(folder):
+        return []
+    found = []
+    for name in os.listdir(folder):
+        if name.startswith(_PREFIX):
+            with contextlib.suppress(FileNotFoundError):  # removed since
+                found.append(_about(os.path.join(folder, name)))
+    return sorted(found, key=lambda entry: entry.made, reverse=True)
+
+
+def _about(path: str) -> Translations:
+    status = os.stat(path)
+    return Translations(path, os.path.basename(path), status.st_blocks * 512, status.st_mtime)
+
+
+def discard(path: str) -> None:
+    """Removes a file that did not do, if there is one. Machines that use it keep what they have mapped."""
+    with contextlib.suppress(FileNotFoundError):
+        if path:
+            os.unlink(path)
+
+
+def destroy(folder: str) -> int:
+    """Removes all of them; returns how many there were."""
+    found = listed(folder)
+    for entry in found:
+        discard(entry.path)
+    return len(found)

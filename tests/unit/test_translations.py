@@ -1,0 +1,97 @@
+"""Files of translated code: which one a machine takes, who may have put it there, and which ones go."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from runv.settings import OWN_QEMU, load
+from runv.vm import choice, template, translations
+from runv.vm.cmdline import qemu_arguments
+from runv.vm.machine import Machine, Transport
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "templates"
+    path.mkdir(mode=0o700)
+    return path
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Machine:
+    programs = {name: tmp_path / name for name in ("qemu", "kernel", "initrd")}
+    for path in programs.values():
+        path.write_text(path.name)
+    return Machine(
+        name="m", qemu=str(programs["qemu"]), kind="microvm", accelerator="tcg", kernel=str(programs["kernel"]), initrd=str(programs["initrd"]),
+        kernel_parameters="", tsc_khz=0, vcpus=1, memory_mib=256, transport=Transport("serial", 3), shares=(), qmp_fd=4, console_fd=5,
+    )  # fmt: skip
+
+
+def made(folder: Path, machine: Machine) -> str:
+    new = folder / "new"
+    new.write_bytes(b"x" * 4096)
+    return translations.publish(str(new), str(folder), machine).path
+
+
+def test_machines_of_all_sizes_take_the_same(folder: Path, machine: Machine) -> None:
+    assert translations.find(str(folder), machine) == ""
+    path = made(folder, machine)
+    for other in (machine, machine._replace(memory_mib=1024, name="other", kind="q35")):
+        assert translations.find(str(folder), other) == path
+
+
+def test_what_is_another_program_takes_none(folder: Path, machine: Machine) -> None:
+    made(folder, machine)
+    assert translations.find(str(folder), machine._replace(vcpus=2)) == ""
+    assert translations.find(str(folder), machine._replace(vcpus_max=2)) == ""
+    for path in (machine.qemu, machine.kernel, machine.initrd):
+        before = os.stat(path)
+        Path(path).write_text("changed")
+        assert translations.find(str(folder), machine) == ""
+        Path(path).write_text(Path(path).name)
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert translations.find(str(folder), machine) != ""
+
+
+def test_nothing_is_taken_from_a_folder_that_others_can_write_to(folder: Path, machine: Machine) -> None:
+    made(folder, machine)
+    folder.chmod(0o770)
+    assert translations.find(str(folder), machine) == "" and translations.listed(str(folder)) == []
+
+
+def test_the_oldest_go_when_there_are_too_many(folder: Path, machine: Machine) -> None:
+    paths = []
+    for number in range(translations.TRANSLATIONS_MAX + 1):
+        Path(machine.kernel).write_text("k" * (number + 1))
+        paths.append(made(folder, machine))
+        os.utime(paths[-1], (number, number))
+    assert {entry.path for entry in translations.listed(str(folder))} == set(paths[1:])
+    assert translations.destroy(str(folder)) == translations.TRANSLATIONS_MAX and not os.listdir(folder)
+
+
+def test_they_are_no_templates(folder: Path, machine: Machine) -> None:
+    made(folder, machine)
+    os.makedirs(os.path.join(template.rehearsal(str(folder)), "@sandboxes"))
+    assert template.templates(str(folder)) == [] and template.destroy(str(folder)) == 0
+
+
+def test_what_qemu_is_told(machine: Machine) -> None:
+    def accelerator(**changed: object) -> str:
+        words = qemu_arguments(machine._replace(**changed))  # type: ignore[arg-type]
+        return words[words.index("-accel") + 1]
+
+    assert accelerator() == "tcg,thread=single,tb-size=32"
+    assert accelerator(translations="/t,x") == "tcg,thread=single,tb-size=32,kept=/t,,x"
+    assert accelerator(keeps=True, vcpus=2) == "tcg,thread=multi,tb-size=32,keep=on"
+    assert accelerator(accelerator="kvm", translations="/t", keeps=True) == "kvm"
+    assert template.describe(machine) == template.describe(machine._replace(translations="/t"))
+
+
+def test_only_our_own_qemu_keeps_and_only_where_it_translates() -> None:
+    settings = load({"RUNV_CONFIG": "/dev/null"})
+    assert choice.keeps_translations(settings, OWN_QEMU, "tcg")
+    assert not choice.keeps_translations(settings, OWN_QEMU, "kvm")
+    assert not choice.keeps_translations(settings, "/usr/bin/qemu-system-x86_64", "tcg")
+    assert not choice.keeps_translations(load({"RUNV_CONFIG": "/dev/null", "RUNV_TCG_KEEP": "off"}), OWN_QEMU, "tcg")

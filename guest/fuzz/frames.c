@@ -9,6 +9,7 @@
 #include "container.h"
 #include "outward.h"
 #include "stream.h"
+#include "stream_mux.h"
 #include "touch.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -36,6 +37,23 @@ struct stream *stream_find(struct agent *agent, const char *container, const cha
 		return &stream;
 	error_set(error, KIND_NOT_FOUND, "process \"%s\" of \"%s\" has no %s", process, container, name);
 	return NULL;
+}
+
+int stream_mux_connect(struct stream *stream, uint32_t channel, int fd, const uint8_t *data, size_t len)
+{
+	(void)stream;
+	(void)channel;
+	(void)fd;
+	(void)data;
+	(void)len;
+	return 0;
+}
+
+int stream_prepare(struct stream *stream, struct error *error)
+{
+	(void)stream;
+	(void)error;
+	return 0;
 }
 
 void stream_connect(struct stream *stream, int fd, const uint8_t *data, size_t len)
@@ -132,7 +150,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	agent.claimed = data[0] & 2;
 	memset(agent.secret, '0', sizeof(agent.secret));
-	conn_accept(&agent, pair[0], data[0] & 1 ? PORT_STREAM : PORT_CONTROL);
+	conn_accept(&agent, pair[0], data[0] & 1 ? PORT_STREAM : PORT_CONTROL, 0);
 	piece = 1 + (data[0] >> 2) * 64u;
 	for (size_t at = 1; at < size; at += piece) {
 		size_t len = size - at < piece ? size - at : piece;

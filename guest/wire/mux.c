@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "mux_internal.h"
@@ -214,6 +215,16 @@ static bool frame_reset(struct mux *mux, struct channel *ch, uint32_t id, uint32
 	return true;
 }
 
+static void mux_deliver(struct mux *mux)
+{
+	struct channel *ch = channel_find(mux, mux->parts_id);
+	int count = mux->parts_count;
+
+	mux->parts_count = 0;
+	if (ch != NULL && count > 0)
+		channel_deliver(ch, mux->parts, count);
+}
+
 /* strict: a frame for a channel that is not open is answered with RESET before the handler is asked. */
 static const struct {
 	bool (*handle)(struct mux *mux, struct channel *ch, uint32_t id, uint32_t value);
@@ -237,11 +248,15 @@ static bool mux_frame(struct mux *mux, const uint8_t *header)
 	if (type == FRAME_HELLO) {
 		if (id != MAGIC || ntohl(words[2]) != VERSION)
 			return false;
+		mux_deliver(mux);
 		mux_hello(mux);
 		return true;
 	}
 	if (id == 0)
 		return false;
+	/* What these two bring along does not end a channel. */
+	if (type != FRAME_DATA && type != FRAME_CREDIT)
+		mux_deliver(mux);
 	ch = channel_find(mux, id);
 	if (ch == NULL && frames[type].strict) {
 		mux_reset(mux, id);
@@ -262,19 +277,19 @@ static size_t mux_resync(struct mux *mux, const uint8_t *data, size_t len)
 	return (size_t)(found - data) + MUX_HEADER;
 }
 
-static size_t mux_payload(struct mux *mux, const uint8_t *data, size_t len)
+static size_t mux_payload(struct mux *mux, uint8_t *data, size_t len)
 {
-	struct channel *ch = channel_find(mux, mux->payload_id);
-
 	if (len > mux->payload_left)
 		len = mux->payload_left;
 	mux->payload_left -= (uint32_t)len;
-	if (ch != NULL)
-		channel_deliver(ch, data, len);
+	if (mux->parts_count == MUX_PARTS || mux->parts_id != mux->payload_id)
+		mux_deliver(mux);
+	mux->parts_id = mux->payload_id;
+	mux->parts[mux->parts_count++] = (struct iovec){ .iov_base = data, .iov_len = len };
 	return len;
 }
 
-static size_t mux_parse(struct mux *mux, const uint8_t *data, size_t len)
+static size_t mux_parse(struct mux *mux, uint8_t *data, size_t len)
 {
 	size_t done = 0;
 
@@ -293,9 +308,40 @@ static size_t mux_parse(struct mux *mux, const uint8_t *data, size_t len)
 		} else if (mux_frame(mux, data + done)) {
 			done += MUX_HEADER;
 		} else {
+			mux_deliver(mux);
 			mux_break(mux);
 		}
 	}
+}
+
+static void give_back(uint8_t *data, size_t size)
+{
+	uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = ((uintptr_t)data + MUX_SMALL + page - 1) & ~(page - 1);
+	uintptr_t end = ((uintptr_t)data + size) & ~(page - 1);
+
+	if (end > start)
+		madvise((void *)start, end - start, MADV_DONTNEED);
+}
+
+/* What was needed for a lot of data is given back when there is none for a while. */
+static void mux_calm(struct loop *loop, struct timer *timer)
+{
+	struct mux *mux = container_of(timer, struct mux, calm);
+
+	if (mux->busy || mux->in_len > MUX_SMALL || mux->out_end > MUX_SMALL) {
+		mux->busy = false;
+		loop_arm(loop, timer, MUX_CALM_MS, mux_calm);
+		return;
+	}
+	give_back(mux->in, MUX_IN_SIZE);
+	give_back(mux->out, MUX_OUT_SIZE);
+}
+
+static void mux_busy(struct mux *mux)
+{
+	mux->busy = true;
+	if (mux->calm.due_ms == 0)
+		loop_arm(mux->loop, &mux->calm, MUX_CALM_MS, mux_calm);
 }
 
 /*
@@ -326,7 +372,10 @@ static int mux_input(struct mux *mux)
 		size_t done;
 
 		more = mux_read(mux);
+		if (mux->in_len > MUX_SMALL)
+			mux_busy(mux);
 		done = mux_parse(mux, mux->in, mux->in_len);
+		mux_deliver(mux);
 		mux->in_len -= done;
 		memmove(mux->in, mux->in + done, mux->in_len);
 	}
@@ -347,6 +396,8 @@ static void mux_fill(struct mux *mux)
 		mux_put(mux, FRAME_RESET, mux->resets[--mux->reset_count], 0);
 	while ((ch = TAILQ_FIRST(&mux->turns)) != NULL && mux_room(mux) > TURN_MIN)
 		channel_turn(ch);
+	if (mux->out_end > MUX_SMALL)
+		mux_busy(mux);
 }
 
 static int mux_output(struct mux *mux)
@@ -422,6 +473,7 @@ void mux_free(struct mux *mux)
 	while ((ch = TAILQ_FIRST(&mux->channels)) != NULL)
 		channel_free(ch);
 	loop_del(mux->loop, &mux->link);
+	loop_disarm(mux->loop, &mux->calm);
 	free(mux);
 }
 

@@ -8,14 +8,17 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
+#include <sys/uio.h>
 
 #include "loop.h"
+#include "wire.h"
 
 /*
  * A descriptor that its owner closes in full ends the channel on the other side at once, after what was written to it before. Where the other side takes
  * none of that for 5 s, the rest is lost: whoever wants all of it delivered half-closes and waits.
  */
-enum { MUX_CHANNELS_MAX = 1024, MUX_DATA_MAX = 32768, MUX_WINDOW = 262144 };
+enum { MUX_CHANNELS_MAX = 1024, MUX_DATA_MAX = 131072, MUX_WINDOW = 524288 };
 
 struct mux;
 
@@ -53,5 +56,38 @@ void mux_cancel(struct mux *mux, int fd);
 int mux_answer(struct mux *mux, uint32_t channel, int fd);
 /* Whether it is still owed. */
 bool mux_asked(struct mux *mux, uint32_t channel);
+
+/*
+ * A channel may end in code of its owner's instead of a descriptor, which saves two copies and a wake-up on the way. None of the calls of an end may end
+ * it by mux_end_close.
+ */
+struct mux_end {
+	const struct mux_end_ops *ops;
+	struct channel *channel; /* NULL: none, or no more */
+};
+
+struct mux_end_ops {
+	/* Takes of what has come: how much, or -EAGAIN (until mux_end_writable). Anything else ends the channel. */
+	ssize_t (*write)(struct mux_end *end, const struct iovec *parts, int count);
+	/* Gives what is to be sent: how much, or -EAGAIN (until mux_end_readable). 0: that was all, and nothing more is taken. Anything else ends the channel at once. */
+	ssize_t (*read)(struct mux_end *end, uint8_t *data, size_t len);
+	/* The other side has ended its half, and all of that was taken. read is asked again. */
+	void (*shut)(struct mux_end *end);
+	/* The channel is no more, or no more of the end's. rest was not taken. */
+	void (*gone)(struct mux_end *end, const uint8_t *rest, size_t len);
+};
+
+/*
+ * An open channel ends in end from now on; its descriptor is closed. heard had arrived by way of that, and is the end's first input: it is taken over. The
+ * owner calls mux_end_readable and mux_end_writable when it is ready. 0, or -errno, with nothing changed.
+ */
+bool mux_end_possible(struct mux *mux, uint32_t channel);
+int mux_end_attach(struct mux *mux, uint32_t channel, struct mux_end *end, const struct mux_end_ops *ops, struct buf *heard);
+void mux_end_readable(struct mux_end *end);
+void mux_end_writable(struct mux_end *end);
+/* What has come and was not taken yet; valid until the end's next call. */
+const uint8_t *mux_end_rest(const struct mux_end *end, size_t *len);
+/* The channel is reset, after what was sent; gone is not called. Harmless without a channel. */
+void mux_end_close(struct mux_end *end);
 
 #endif

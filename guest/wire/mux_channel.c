@@ -8,6 +8,7 @@
 
 enum {
 	CREDIT_STEP = MUX_WINDOW / 4, /* returned in steps this large: few frames, and the sender never runs dry */
+	QUEUE_MAX = 2 * MUX_WINDOW,   /* the credit, and what a descriptor held before an end took its place */
 	LINGER_MS = 5000,             /* how long data between two ends of which one is gone may wait without progress */
 };
 
@@ -70,19 +71,32 @@ static void channel_detach(struct channel *ch)
 	ch->state = OVER;
 }
 
+static struct mux_end *end_take(struct channel *ch)
+{
+	struct mux_end *end = ch->end;
+
+	if (end != NULL)
+		end->channel = NULL;
+	ch->end = NULL;
+	return end;
+}
+
 void channel_free(struct channel *ch)
 {
 	struct mux *mux = ch->mux;
-	bool ours = ch->state == OPENED || ch->state == OVER;
+	struct mux_end *end = end_take(ch);
+	bool ours = (ch->state == OPENED || ch->state == OVER) && ch->fd >= 0;
 
 	channel_detach(ch);
 	loop_disarm(mux->loop, &ch->linger);
 	loop_del(mux->loop, &ch->watch);
 	if (ours)
 		close(ch->fd);
-	buf_free(&ch->queue);
 	TAILQ_REMOVE(&mux->channels, ch, all);
 	mux->count--;
+	if (end != NULL)
+		end->ops->gone(end, buf_head(&ch->queue), buf_len(&ch->queue));
+	buf_free(&ch->queue);
 	free(ch);
 }
 
@@ -139,7 +153,12 @@ static void channel_shut(struct channel *ch)
 	if (!ch->peer_ended || ch->shut || ch->gone || buf_len(&ch->queue) > 0)
 		return;
 	ch->shut = true;
-	shutdown(ch->fd, SHUT_WR);
+	if (ch->end == NULL) {
+		shutdown(ch->fd, SHUT_WR);
+		return;
+	}
+	ch->end->ops->shut(ch->end);
+	mux_end_readable(ch->end);
 }
 
 void channel_peer_eof(struct channel *ch)
@@ -152,16 +171,28 @@ void channel_peer_eof(struct channel *ch)
 
 static void channel_consumed(struct channel *ch, size_t n)
 {
+	size_t heard = n < ch->heard ? n : ch->heard;
+
+	ch->heard -= heard;
+	n -= heard;
 	ch->unreturned += (uint32_t)n;
 	if (ch->state == OPENED && !ch->peer_ended && ch->unreturned >= CREDIT_STEP)
 		channel_ready(ch, DUE_CREDIT);
 }
 
-/* How much the descriptor took, or -1 when it is gone. */
-static ssize_t channel_send(struct channel *ch, const uint8_t *data, size_t len)
+/* How much the descriptor took, or -1 when it is gone; the channel may be as well. */
+static ssize_t channel_send(struct channel *ch, const struct iovec *parts, int count)
 {
-	ssize_t n = send(ch->fd, data, len, MSG_DONTWAIT | MSG_NOSIGNAL);
+	struct msghdr message = { .msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = (size_t)count };
+	ssize_t n;
 
+	if (ch->end != NULL) {
+		n = ch->end->ops->write(ch->end, parts, count);
+		if (n < 0 && n != -EAGAIN)
+			channel_reset(ch);
+		return n == -EAGAIN ? 0 : n;
+	}
+	n = sendmsg(ch->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (n >= 0)
 		return n;
 	if (errno == EAGAIN || errno == EINTR)
@@ -172,11 +203,12 @@ static ssize_t channel_send(struct channel *ch, const uint8_t *data, size_t len)
 
 static void channel_flush(struct channel *ch)
 {
+	struct iovec all = { .iov_base = (void *)(uintptr_t)buf_head(&ch->queue), .iov_len = buf_len(&ch->queue) };
 	ssize_t n;
 
-	if (buf_len(&ch->queue) == 0)
+	if (all.iov_len == 0)
 		return;
-	n = channel_send(ch, buf_head(&ch->queue), buf_len(&ch->queue));
+	n = channel_send(ch, &all, 1);
 	if (n < 0)
 		return;
 	buf_consume(&ch->queue, (size_t)n);
@@ -188,20 +220,29 @@ static void channel_flush(struct channel *ch)
 		channel_free(ch);
 }
 
-void channel_deliver(struct channel *ch, const uint8_t *data, size_t len)
+void channel_deliver(struct channel *ch, const struct iovec *parts, int count)
 {
+	size_t skip = 0;
 	ssize_t n = 0;
 
 	if (ch->gone)
 		return;
 	if (buf_len(&ch->queue) == 0)
-		n = channel_send(ch, data, len);
+		n = channel_send(ch, parts, count);
 	if (n < 0)
 		return;
-	if (buf_append(&ch->queue, data + n, len - (size_t)n, MUX_WINDOW) < 0)
-		channel_reset(ch);
-	else
-		channel_consumed(ch, (size_t)n);
+	channel_consumed(ch, (size_t)n);
+	for (int i = 0; i < count; i++) {
+		const uint8_t *data = parts[i].iov_base;
+		size_t len = parts[i].iov_len;
+
+		skip = (size_t)n < len ? (size_t)n : len;
+		n -= (ssize_t)skip;
+		if (buf_append(&ch->queue, data + skip, len - skip, QUEUE_MAX) < 0) {
+			channel_reset(ch);
+			return;
+		}
+	}
 }
 
 static void channel_event(struct loop *loop, struct watch *watch, uint32_t events)
@@ -242,6 +283,30 @@ static void channel_stalled(struct channel *ch)
 		channel_linger(ch);
 }
 
+static ssize_t channel_receive(struct channel *ch, uint8_t *data, size_t len)
+{
+	ssize_t n;
+
+	if (ch->end != NULL)
+		return ch->end->ops->read(ch->end, data, len);
+	n = recv(ch->fd, data, len, MSG_DONTWAIT);
+	return n < 0 ? -errno : n;
+}
+
+/* Our half is over. An end has nothing to do with what may still come. */
+static void channel_end(struct channel *ch)
+{
+	struct mux_end *end = end_take(ch);
+
+	mux_put(ch->mux, FRAME_EOF, ch->id, 0);
+	ch->ended = true;
+	ch->gone = end != NULL;
+	if (ch->peer_ended)
+		channel_over(ch);
+	if (end != NULL)
+		end->ops->gone(end, NULL, 0);
+}
+
 /* Reads straight into the link's output, behind the room for the header. */
 static void channel_read(struct channel *ch)
 {
@@ -257,7 +322,7 @@ static void channel_read(struct channel *ch)
 		channel_stalled(ch);
 		return;
 	}
-	n = recv(ch->fd, mux->out + mux->out_end + MUX_HEADER, want, MSG_DONTWAIT);
+	n = channel_receive(ch, mux->out + mux->out_end + MUX_HEADER, want);
 	if (n > 0) {
 		mux_put(mux, FRAME_DATA, ch->id, (uint32_t)n);
 		mux->out_end += (size_t)n;
@@ -265,11 +330,8 @@ static void channel_read(struct channel *ch)
 		loop_disarm(mux->loop, &ch->linger);
 		channel_ready(ch, 0);
 	} else if (n == 0 && !ch->gone) {
-		mux_put(mux, FRAME_EOF, ch->id, 0);
-		ch->ended = true;
-		if (ch->peer_ended)
-			channel_over(ch);
-	} else if (n < 0 && (errno == EAGAIN || errno == EINTR) && !ch->gone) {
+		channel_end(ch);
+	} else if ((n == -EAGAIN || n == -EINTR) && !ch->gone) {
 		ch->readable = false;
 	} else {
 		channel_reset(ch);
@@ -295,4 +357,65 @@ void channel_turn(struct channel *ch)
 	}
 	if (ch->state == OPENED && ch->readable && !ch->ended)
 		channel_read(ch);
+}
+
+bool mux_end_possible(struct mux *mux, uint32_t channel)
+{
+	const struct channel *ch = channel_find(mux, channel);
+
+	return ch != NULL && ch->state == OPENED && !ch->gone && !ch->ended && ch->end == NULL;
+}
+
+int mux_end_attach(struct mux *mux, uint32_t channel, struct mux_end *end, const struct mux_end_ops *ops, struct buf *heard)
+{
+	struct channel *ch = channel_find(mux, channel);
+	size_t len = buf_len(heard);
+
+	if (!mux_end_possible(mux, channel))
+		return -ENOENT;
+	if (buf_len(&ch->queue) > 0 && buf_append(heard, buf_head(&ch->queue), buf_len(&ch->queue), QUEUE_MAX) < 0)
+		return -ENOBUFS;
+	buf_free(&ch->queue);
+	ch->queue = *heard;
+	*heard = (struct buf){ 0 };
+	ch->heard = len;
+	ch->shut = false;
+	loop_del(mux->loop, &ch->watch);
+	close(ch->fd);
+	ch->fd = -1;
+	*end = (struct mux_end){ .ops = ops, .channel = ch };
+	ch->end = end;
+	return 0;
+}
+
+void mux_end_readable(struct mux_end *end)
+{
+	struct channel *ch = end->channel;
+
+	if (ch == NULL || ch->state != OPENED)
+		return;
+	ch->readable = true;
+	channel_ready(ch, 0);
+}
+
+void mux_end_writable(struct mux_end *end)
+{
+	if (end->channel != NULL)
+		channel_flush(end->channel);
+}
+
+const uint8_t *mux_end_rest(const struct mux_end *end, size_t *len)
+{
+	*len = end->channel ? buf_len(&end->channel->queue) : 0;
+	return *len > 0 ? buf_head(&end->channel->queue) : NULL;
+}
+
+void mux_end_close(struct mux_end *end)
+{
+	struct channel *ch = end->channel;
+
+	if (ch == NULL)
+		return;
+	end_take(ch);
+	channel_reset(ch);
 }

@@ -25,8 +25,11 @@ enum { DUE_OPEN = 1, DUE_ACCEPT = 2, DUE_CREDIT = 4 };
 
 enum {
 	MUX_HEADER = 12,
-	MUX_IN_SIZE = 65536,
-	MUX_OUT_SIZE = 2 * (4 * MUX_HEADER + MUX_DATA_MAX),
+	MUX_IN_SIZE = 262144,
+	MUX_OUT_SIZE = 131072, /* four times what a virtio port takes with one write */
+	MUX_SMALL = 65536,     /* what of the two may stay in memory when little comes and goes */
+	MUX_CALM_MS = 1000,
+	MUX_PARTS = 64,
 	MUX_BUCKETS = 256,
 	MUX_RESETS_MAX = 8 * MUX_CHANNELS_MAX, /* more than one buffer of input can ask for */
 };
@@ -42,7 +45,8 @@ struct channel {
 	LIST_ENTRY(channel) bucket;
 	TAILQ_ENTRY(channel) all;
 	TAILQ_ENTRY(channel) turn;
-	int fd; /* ours from OPENED on */
+	int fd; /* ours from OPENED on; -1 where there is an end, or was */
+	struct mux_end *end;
 	uint32_t id, port;
 	enum channel_state state;
 	unsigned due;
@@ -53,6 +57,7 @@ struct channel {
 	bool peer_ended; /* theirs was seen */
 	bool shut;       /* and passed on */
 	uint32_t send_credit, recv_credit, unreturned;
+	size_t heard; /* so much at the head of the queue was returned as credit before */
 	struct buf queue;
 };
 
@@ -66,12 +71,18 @@ struct mux {
 	bool overflow; /* of resets: the other side sends without reading */
 	uint32_t last_id, count;
 	uint32_t payload_id, payload_left;
+	/* Payloads of one channel that came together, and are delivered together: each delivery may wake somebody up, and have him run at once. */
+	uint32_t parts_id;
+	int parts_count;
+	struct iovec parts[MUX_PARTS];
 	TAILQ_HEAD(, channel) channels;
 	TAILQ_HEAD(, channel) turns;
 	LIST_HEAD(, channel) buckets[MUX_BUCKETS];
 	uint32_t resets[MUX_RESETS_MAX];
 	size_t reset_count;
 	size_t in_len, out_start, out_end;
+	struct timer calm;
+	bool busy; /* more than MUX_SMALL came or went since the timer ran */
 	uint8_t in[MUX_IN_SIZE];
 	uint8_t out[MUX_OUT_SIZE];
 };
@@ -89,7 +100,7 @@ void channel_ready(struct channel *ch, unsigned due);
 int channel_open(struct channel *ch);
 void channel_free(struct channel *ch);
 void channel_turn(struct channel *ch);
-void channel_deliver(struct channel *ch, const uint8_t *data, size_t len);
+void channel_deliver(struct channel *ch, const struct iovec *parts, int count);
 void channel_peer_eof(struct channel *ch);
 void channel_peer_reset(struct channel *ch);
 

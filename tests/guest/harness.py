@@ -50,7 +50,7 @@ def began(pid: int) -> str:
 
 def resynchronise(link: socket.socket) -> None:
     """Zeros end whatever frame the guest is in the midst of reading, and are no frame: it says HELLO, and waits for one."""
-    link.sendall(bytes(32768 + 12))
+    link.sendall(bytes(131072 + 12))
     hello = b"\x01\0\0\0runv\0\0\0\x01"
     seen = b""
     while not seen.endswith(hello):

@@ -193,12 +193,27 @@ def test_a_paused_container_is_paused_afterwards(guest: Guest) -> None:
     control.call("delete", container="c")
 
 
-def test_output_that_nobody_reads_keeps_it_from_being_parked(guest: Guest) -> None:
-    stdin, stdout, _ = started(guest, "sh", "-c", f"({TICKS}) & yes")
+def test_output_that_nobody_reads_waits_in_its_pipe(guest: Guest) -> None:
+    stdin, stdout, _ = started(guest, "sh", "-c", "seq 1000000; echo done > /tmp/count; sleep 100")
     with stdin, stdout:
+        first = stdout.recv(1000)
+        for _ in range(20):  # all that takes it is full by then
+            assert guest.control.call("park") == {}
+            assert guest.control.call("unpark") == {}
+        assert count(guest) == ""
+        rest = read_exactly(stdout, 6888896 - len(first))
+        assert (first + rest).split() == [b"%d" % number for number in range(1, 1000001)]
+        wait_until(lambda: count(guest) != "", "that it goes on")
+    guest.control.call("delete", container="c")
+
+
+def test_what_a_terminal_shows_and_nobody_reads_keeps_it_from_being_parked(guest: Guest) -> None:
+    guest.control.call("create", container="c", oci=oci_spec("sh", "-c", f"({TICKS}) & yes", terminal=True))
+    with guest.stream("c", "init", "tty"):
+        guest.control.call("start", container="c")
         wait_until(lambda: count(guest) != "", "the first count")
         with pytest.raises(AgentError, match='the output of process "init" of container "c" is not read') as caught:
-            for _ in range(100):  # until all that takes it is full
+            for _ in range(3000):  # until all that takes it is full
                 guest.control.call("park")
                 guest.control.call("unpark")
         assert caught.value.kind == "state"

@@ -482,7 +482,7 @@ def test_guest_fake_is_strict() -> None:
     """Else the tests above would prove nothing."""
     host, guest = socket.socketpair()
     mux = GuestMux(guest)
-    host.sendall(frame(HELLO, MAGIC, 1) + frame(OPEN, 1, 1) + frame(DATA, 1, DATA_MAX, bytes(DATA_MAX)) * 9)
+    host.sendall(frame(HELLO, MAGIC, 1) + frame(OPEN, 1, 1) + frame(DATA, 1, DATA_MAX, bytes(DATA_MAX)) * (WINDOW // DATA_MAX + 1))
     mux.thread.join(5)
     with pytest.raises(AssertionError, match="against a credit"):
         mux.close()

@@ -10,6 +10,7 @@
 #include "container.h"
 #include "outward.h"
 #include "stream.h"
+#include "stream_mux.h"
 #include "touch.h"
 
 enum {
@@ -27,6 +28,7 @@ struct conn {
 	struct reply *pending;
 	unsigned int pending_count;
 	unsigned int port;
+	uint32_t channel; /* of the serial carrier */
 	bool open;
 	bool authenticated;
 	bool closing; /* ends when out is empty */
@@ -254,10 +256,12 @@ static int answer_hello(struct conn *conn, const struct node *hello, struct erro
 /* From here on the descriptor belongs to the stream; the connection's memory goes. */
 static int answer_stream(struct conn *conn, const struct node *args, size_t frame_len, struct error *error)
 {
-	static const char answer[] = "\0\0\0\x0d{\"stream\":{}}";
+	static const char answer[] = STREAM_ANSWER;
 	const char *container, *process, *name;
+	const uint8_t *data = buf_head(&conn->in) + frame_len;
+	size_t len = buf_len(&conn->in) - frame_len;
 	struct stream *stream;
-	int fd = conn->watch.fd;
+	int fd = conn->watch.fd, joined;
 	bool claims;
 
 	if (check_secret(conn->agent, args, false, &claims, error) < 0 || get_str(args, "container", &container, error) < 0 ||
@@ -266,13 +270,23 @@ static int answer_stream(struct conn *conn, const struct node *args, size_t fram
 	stream = stream_find(conn->agent, container, process, name, error);
 	if (!stream)
 		return -1;
+	joined = stream_mux_connect(stream, conn->channel, fd, data, len);
+	if (joined < 0)
+		return error_sys(error, -joined, "cannot connect %s", name);
+	if (joined > 0) {
+		conn_detach(conn);
+		close(fd);
+		return 0;
+	}
+	if (stream_prepare(stream, error) < 0)
+		return -1;
 	/* A socket that is this fresh has room for one answer; if not, something is wrong with it. */
 	if (send(fd, answer, sizeof(answer) - 1, MSG_NOSIGNAL | MSG_DONTWAIT) != (ssize_t)sizeof(answer) - 1) {
 		conn_close(conn);
 		return 0;
 	}
 	conn_detach(conn);
-	stream_connect(stream, fd, buf_head(&conn->in) + frame_len, buf_len(&conn->in) - frame_len);
+	stream_connect(stream, fd, data, len);
 	return 0;
 }
 
@@ -416,7 +430,7 @@ static void conn_late(struct loop *loop, struct timer *timer)
 	conn_close(container_of(timer, struct conn, timer));
 }
 
-void conn_accept(struct agent *agent, int fd, unsigned int port)
+void conn_accept(struct agent *agent, int fd, unsigned int port, uint32_t channel)
 {
 	struct conn *conn = agent->conn_count < CONNECTIONS_MAX ? calloc(1, sizeof(*conn)) : NULL;
 
@@ -426,6 +440,7 @@ void conn_accept(struct agent *agent, int fd, unsigned int port)
 	}
 	conn->agent = agent;
 	conn->port = port;
+	conn->channel = channel;
 	conn->watch.fd = -1;
 	if (loop_add(&agent->loop, &conn->watch, fd, EPOLLIN, conn_event) < 0) {
 		close(fd);

@@ -15,8 +15,8 @@ struct reply {
 	json_int_t id;
 };
 
-/* Consumes fd, which must be a connected stream socket. */
-void conn_accept(struct agent *agent, int fd, unsigned int port);
+/* Consumes fd, which must be a connected stream socket; the other end of it is the multiplexer's, for that channel, or the host's (0). */
+void conn_accept(struct agent *agent, int fd, unsigned int port, uint32_t channel);
 
 /* Both consume the reply, reply_ok the result too (NULL: an empty object, or out of memory when oom is set by the caller's own means). */
 void reply_ok(struct reply *reply, json_t *result);

@@ -38,14 +38,13 @@ static int mux_accept(void *arg, uint32_t port, uint32_t channel)
 	struct agent *agent = arg;
 	int pair[2];
 
-	(void)channel;
 	if (!known_port(port))
 		return -ECONNREFUSED;
 	if (agent->conn_count >= CONNECTIONS_MAX)
 		return -EBUSY;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
-	conn_accept(agent, pair[0], port);
+	conn_accept(agent, pair[0], port, channel);
 	return pair[1];
 }
 
@@ -190,7 +189,7 @@ static void accept_some(struct agent *agent, size_t index)
 		if (peer.svm_cid != VMADDR_CID_HOST)
 			close(fd);
 		else
-			conn_accept(agent, fd, ports[index]);
+			conn_accept(agent, fd, ports[index], 0);
 	}
 }
 

@@ -13,6 +13,7 @@
 #include "conn.h"
 #include "container.h"
 #include "process.h"
+#include "stream_mux.h"
 
 /* A terminal cannot say how much is in it, so what it holds is read until it is empty; a child that goes on writing must not make that endless. */
 enum { TTY_DRAIN_MAX = 256 << 10 };
@@ -26,12 +27,12 @@ static size_t queue_room(struct queue *queue)
 {
 	if (queue->start == queue->end) {
 		queue->start = queue->end = 0;
-	} else if (queue->end == STREAM_BUFFER && queue->start > 0) {
+	} else if (queue->end == queue->size && queue->start > 0) {
 		memmove(queue->data, queue->data + queue->start, queue_len(queue));
 		queue->end -= queue->start;
 		queue->start = 0;
 	}
-	return STREAM_BUFFER - queue->end;
+	return queue->size - queue->end;
 }
 
 void stream_init(struct stream *stream, struct process *process, const char *name, int local_fd)
@@ -57,14 +58,14 @@ static struct agent *agent_of(const struct stream *stream)
 	return stream->process->container->agent;
 }
 
-static void free_queues(struct stream *stream)
+void stream_free_queues(struct stream *stream)
 {
 	free(stream->in.data);
 	free(stream->out.data);
 	stream->in = stream->out = (struct queue){ 0 };
 }
 
-static void close_local(struct stream *stream)
+void stream_close_local(struct stream *stream)
 {
 	loop_del(&agent_of(stream)->loop, &stream->local);
 	if (stream->local_fd >= 0)
@@ -77,17 +78,19 @@ void stream_close(struct stream *stream)
 	/* A stream of a process that never got so far */
 	if (!stream->process)
 		return;
-	close_local(stream);
+	stream_close_local(stream);
 	loop_del(&agent_of(stream)->loop, &stream->remote);
 	if (stream->remote_fd >= 0)
 		conn_close_fd(stream->remote_fd);
 	stream->remote_fd = -1;
-	free_queues(stream);
+	mux_end_close(&stream->end);
+	stream->lost = false;
+	stream_free_queues(stream);
 }
 
 bool stream_busy(const struct stream *stream)
 {
-	return stream->to_remote && stream->remote_fd >= 0;
+	return stream->to_remote && (stream->remote_fd >= 0 || stream_mux_connected(stream));
 }
 
 /* What a watch without wanted events would still report, a hang-up, it reports for ever: then it has to leave the loop. */
@@ -260,7 +263,11 @@ static void remote_event(struct loop *loop, struct watch *watch, uint32_t events
 
 void stream_watch(struct stream *stream)
 {
-	if (stream->process && stream->remote_fd >= 0 && update_watches(stream) < 0)
+	if (!stream->process)
+		return;
+	if (stream_mux_connected(stream))
+		stream_mux_watch(stream);
+	else if (stream->remote_fd >= 0 && update_watches(stream) < 0)
 		stream_close(stream);
 }
 
@@ -268,7 +275,7 @@ bool stream_quiet(const struct stream *stream)
 {
 	int unsent = 0;
 
-	if (!stream_busy(stream))
+	if (!stream_busy(stream) || stream_mux_connected(stream))
 		return true;
 	/* In a socket to the multiplexer; vsock keeps the order by itself, and does not know the question. */
 	if (ioctl(stream->remote_fd, SIOCOUTQ, &unsent) < 0)
@@ -284,15 +291,17 @@ void stream_detach(struct stream *stream)
 	if (stream->remote_fd >= 0)
 		conn_close_fd(stream->remote_fd);
 	stream->remote_fd = -1;
+	if (stream_mux_connected(stream))
+		stream_mux_detach(stream);
 	stream->connected = stream->remote_eof = stream->remote_shut = stream->ended = false;
 	stream->left = 0;
 	/* What has arrived of the input is the process's; there must be room for what comes with the next host's first frame. */
-	if (stream->local_fd < 0 || queue_len(&stream->in) > STREAM_BUFFER - FIRST_FRAME_MAX)
+	if (stream->local_fd < 0 || queue_len(&stream->in) + FIRST_FRAME_MAX > stream->in.size)
 		stream->in.start = stream->in.end = 0;
 	if (queue_len(&stream->in) == 0)
-		free_queues(stream);
+		stream_free_queues(stream);
 	else if (update_watches(stream) < 0)
-		close_local(stream);
+		stream_close_local(stream);
 }
 
 struct stream *stream_find(struct agent *agent, const char *container, const char *process, const char *name, struct error *error)
@@ -310,18 +319,25 @@ struct stream *stream_find(struct agent *agent, const char *container, const cha
 			error_set(error, KIND_EXISTS, "%s of process \"%s\" is already connected", name, process);
 			return NULL;
 		}
-		if (!stream->in.data)
-			stream->in.data = malloc(STREAM_BUFFER);
-		if (!stream->out.data)
-			stream->out.data = malloc(STREAM_BUFFER);
-		if (stream->in.data && stream->out.data)
-			return stream;
-		free_queues(stream);
-		error_sys(error, ENOMEM, "cannot connect %s", name);
-		return NULL;
+		return stream;
 	}
 	error_set(error, KIND_NOT_FOUND, "process \"%s\" has no stream \"%.32s\"", process, name);
 	return NULL;
+}
+
+static bool queue_make(struct queue *queue)
+{
+	if (!queue->data)
+		*queue = (struct queue){ .data = malloc(STREAM_BUFFER), .size = STREAM_BUFFER };
+	return queue->data != NULL;
+}
+
+int stream_prepare(struct stream *stream, struct error *error)
+{
+	if (queue_make(&stream->in) && queue_make(&stream->out))
+		return 0;
+	stream_free_queues(stream);
+	return error_sys(error, ENOMEM, "cannot connect %s", stream->name);
 }
 
 void stream_connect(struct stream *stream, int fd, const uint8_t *data, size_t len)
@@ -350,10 +366,14 @@ void stream_end(struct stream *stream)
 	int available = 0;
 
 	/* Not connected: the output stays in the pipe, in case the host comes for it. */
-	if (!stream->process || (stream->to_remote && stream->remote_fd < 0))
+	if (!stream->process || (stream->to_remote && !stream_busy(stream)))
 		return;
 	if (!stream->to_remote) {
 		stream_close(stream);
+		return;
+	}
+	if (stream_mux_connected(stream)) {
+		stream_mux_end(stream);
 		return;
 	}
 	stream->ended = true;

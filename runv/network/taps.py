@@ -13,7 +13,7 @@ from runv.network.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, attribute
 
 _TUN = "/dev/net/tun"
 _NUMBERS = 256
-_TUNSETIFF = 0x400454CA
+_TUNSETIFF, _TUNSETPERSIST = 0x400454CA, 0x400454CB
 _IFF_TAP = 0x0002
 _IFF_MULTI_QUEUE = 0x0100
 _IFF_NO_PI = 0x1000
@@ -34,8 +34,12 @@ _TC_ACT_STOLEN = 4
 _EGRESS_REDIRECT = 1
 
 
-def open_tap(number: int, queues: int = 1) -> list[int]:
-    """Makes a tap that lives as long as one of its descriptors is open; returns one for each pair of queues."""
+def open_tap(number: int, queues: int = 1, *, stays: bool = False) -> list[int]:
+    """Makes a tap; returns a descriptor for each pair of its queues.
+
+    :param stays: it lives as long as its namespace does, and not only until the last descriptor is closed. That is for namespaces of the
+        sandbox's own: the kernel removes them, with all that is in them, when nobody waits. Who closes the last descriptor waits 17 ms.
+    """
     name = tap_name(number)
     flags = _IFF_TAP | _IFF_NO_PI | _IFF_VNET_HDR | (_IFF_MULTI_QUEUE if queues > 1 else 0)
     fds: list[int] = []
@@ -43,6 +47,8 @@ def open_tap(number: int, queues: int = 1) -> list[int]:
         for _ in range(queues):
             fds.append(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
             fcntl.ioctl(fds[-1], _TUNSETIFF, struct.pack("16sH22x", name.encode(), flags))
+        if stays:
+            fcntl.ioctl(fds[0], _TUNSETPERSIST, 1)
     except OSError as error:
         for fd in fds:
             os.close(fd)

@@ -105,14 +105,15 @@ def see(namespace: str) -> tuple[Found, set[int]]:
     return from_json(result["found"]), set(result["indexes"])
 
 
-def spare(namespace: str, queues: int, number: int = plan.SPARE) -> Card:
+def spare(namespace: str, queues: int, number: int = plan.SPARE, *, stays: bool = False) -> Card:
     """A card for a link that may come later.
 
+    :param stays: its tap lives as long as the namespace (``taps.open_tap``)
     :raise HostError: the kernel refused
     """
     from runv.network import taps
 
-    _, fds = netns.inside(namespace, "prepare the sandbox's network", lambda: (None, taps.open_tap(number, queues)))
+    _, fds = netns.inside(namespace, "prepare the sandbox's network", lambda: (None, taps.open_tap(number, queues, stays=stays)))
     return Card(number, fds=tuple(fds))
 
 

@@ -64,7 +64,7 @@ def bring_in(sandbox: SandboxFolder, standin: int, vcpus: int, *, spare: bool) -
     record.links = names
     record.save()
     path = f"/proc/{standin}/ns/net"
-    wiring = wire.connect(path, queues) if names else wire.Wiring((wire.spare(path, queues),))
+    wiring = wire.connect(path, queues) if names else wire.Wiring((wire.spare(path, queues, stays=not record.namespace),))
     _keep_cards(record, wiring.cards)
     return wiring
 
@@ -74,7 +74,7 @@ def prepare(sandbox: SandboxFolder, standin: int, vcpus: int) -> wire.Wiring:
 
     :raise HostError: the kernel refused
     """
-    wiring = wire.Wiring((wire.spare(f"/proc/{standin}/ns/net", plan.queues(vcpus)),))
+    wiring = wire.Wiring((wire.spare(f"/proc/{standin}/ns/net", plan.queues(vcpus), stays=True),))
     _keep_cards(NetRecord(sandbox), wiring.cards)
     return wiring
 

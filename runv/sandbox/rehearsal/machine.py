@@ -26,7 +26,7 @@ def rehearsed(root: str, wanted: boot.Wanted, log: Log, then: "Callable[[Sandbox
     :raise RunvError: it cannot be made, or ``then`` failed; nothing of it is left then
     """
     linux.unshare(linux.CLONE_NEWNET)
-    wiring = Wiring((Card(plan.SPARE, fds=tuple(taps.open_tap(plan.SPARE, plan.queues(wanted.vcpus)))),))
+    wiring = Wiring((Card(plan.SPARE, fds=tuple(taps.open_tap(plan.SPARE, plan.queues(wanted.vcpus), stays=True))),))
     sandbox = SandboxFolder(root, os.urandom(6).hex())
     try:
         for path in (sandbox.folder, sandbox.path("members"), sandbox.path("share")):

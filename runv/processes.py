@@ -71,6 +71,7 @@ def spawn(
     pid_file: str,
     session: bool = True,
     prepare: "Callable[[], None] | None" = None,
+    meanwhile: "Callable[[], object]" = lambda: None,
 ) -> Identity:
     """Starts a program as a child that outlives us. Returns when it executes.
 
@@ -79,6 +80,7 @@ def spawn(
     :param pid_file: where the child writes its identity *before* it runs the program, so that there is never a
         process of ours that nobody knows of, whenever we are killed
     :param prepare: called in the child before all that; its ``OSError`` becomes ours
+    :param meanwhile: called here while the child does all that
     :raise HostError: something of it failed; the child is gone then
     """
 
@@ -91,7 +93,7 @@ def spawn(
         os.chdir("/")
 
     try:
-        return identify(execute(argv[0], argv, env=env, stdio=stdio, keep=keep, prepare=become))
+        return identify(execute(argv[0], argv, env=env, stdio=stdio, keep=keep, prepare=become, meanwhile=meanwhile))
     except OSError as error:
         raise HostError(f"start {os.path.basename(argv[0])}: {error.filename}", error) from error
 
@@ -104,6 +106,7 @@ def execute(
     stdio: tuple[int, int, int],
     keep: "Iterable[int]" = (),
     prepare: "Callable[[], None]",
+    meanwhile: "Callable[[], object]" = lambda: None,
 ) -> int:
     """Starts a program as a child, whose pid this is, and returns when it executes; parameters as of ``spawn``. Raises the child's ``OSError``."""
     kept = sorted(set(keep))
@@ -113,6 +116,7 @@ def execute(
         _child(program, argv, env, stdio, kept, prepare, report_write)
     os.close(report_write)
     with os.fdopen(report_read, "rb") as report:
+        meanwhile()
         failure = report.read()
     if failure:
         os.waitpid(pid, 0)

@@ -190,6 +190,7 @@ def _update(parsed: Parsed, log: Log) -> int:
 
 
 def _events(parsed: Parsed, log: Log) -> int:
+    import gc
     import json
 
     from runv.cli.durations import seconds
@@ -199,6 +200,7 @@ def _events(parsed: Parsed, log: Log) -> int:
     if interval_s <= 0:
         raise UsageError("duration interval must be greater than 0")
     container = _container(parsed)
+    gc.enable()  # it may go on for weeks
     for event in [events.once(container)] if parsed.on("stats") else events.stream(container, interval_s):
         print(json.dumps(event), flush=True)
     return 0
@@ -317,9 +319,12 @@ def _interface(parsed: Parsed, log: Log) -> int:
 
 
 def _factory(parsed: Parsed, log: Log) -> int:
+    import gc
+
     from runv import settings
     from runv.cli.factory import run
 
+    gc.enable()  # a server goes on for weeks
     return run(_root(parsed), parsed.arguments[0], parsed.number("nics"), _format(parsed), settings.load(), log)
 
 

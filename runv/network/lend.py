@@ -1,19 +1,11 @@
 """Links that a namespace is lent by the host, and gives back as they were: ``linux.netDevices`` and ``interface add --host-device``."""
 
 import os
-from typing import NamedTuple
 
 from runv.errors import HostError, RunvError
 from runv.network import devices, netns
 from runv.network.netlink import Netlink
-
-
-class Loan(NamedTuple):
-    """A device of the host's that is called ``name`` while it is lent. ``up``: whether it was up before."""
-
-    device: str
-    name: str
-    up: bool
+from runv.network.plan import Loan
 
 
 def plan(device: str, name: str) -> Loan:

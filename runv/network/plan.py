@@ -1,6 +1,6 @@
 """From the records of a namespace to the cards of a machine, and to what the guest's agent is told (``setup`` of docs/agent-protocol.md). Pure."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from runv.errors import RunvError
 from runv.network.links import Found, Link
@@ -13,6 +13,14 @@ MAX_QUEUES = 4
 
 # The number of a card that waits for a link: the guest keeps those from here on away from its containers until `setup` asks for one.
 SPARE = 128
+
+
+class Loan(NamedTuple):
+    """A device of the host's that is called ``name`` while it is lent. ``up``: whether it was up before."""
+
+    device: str
+    name: str
+    up: bool
 
 
 def check(count: int) -> None:

@@ -8,8 +8,7 @@ from runv.errors import AgentError, HostError
 from runv.files import locked_folder
 from runv.log import Log
 from runv.processes import Identity
-from runv.sandbox import hookpoints, join, making, view, wishes
-from runv.sandbox.entering import enter
+from runv.sandbox import hookpoints, join, making, wishes
 from runv.sandbox.filters import Filter
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.links import network
@@ -17,7 +16,7 @@ from runv.sandbox.machine import boot
 from runv.sandbox.planning import Plan, settle
 from runv.sandbox.process import Options, guest_process, open_terminal
 from runv.sandbox.remove import remove
-from runv.sandbox.residents import notify, relay, standin
+from runv.sandbox.residents import notify, standin
 from runv.sandbox.storage import disks
 from runv.sandbox.waiting.pool import take
 from runv.settings import Settings
@@ -26,6 +25,7 @@ from runv.state import Container, check_id
 from runv.storage import plan as storage
 from runv.storage.devices import place_devices
 from runv.storage.memory import share_of
+from runv.vm import translations
 
 
 def create(root: str, container_id: str, options: Options, settings: Settings, log: Log) -> Identity:
@@ -58,7 +58,10 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
     late = making.enter_cgroups(record, config, plan.extra)
     waited = bool(plan.pool) and take(plan.pool, sandbox, lambda: boot.describe(plan.wanted))
     namespace = network.namespace_of(sandbox) if waited else making.namespace_for(plan.network, plan.host)
-    standing = making.stand_in(container, plan.wanted.standin, config, plan.options, plan.groups, namespace)
+    standing = making.stand_in(container, plan.wanted.standin, config, plan.options, plan.groups, namespace, _import_the_rest)
+    from runv.sandbox import view
+    from runv.sandbox.entering import enter
+
     agent = enter(container, sandbox, plan, standing.identity, log, waited=waited)
     try:
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
@@ -83,6 +86,8 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
 
 def _translate(wanted: boot.Wanted, log: Log) -> None:
     """The machines that follow are to have it easier. What cannot be made is no reason to fail."""
+    if translations.find(wanted.translations, boot.shape(wanted)):
+        return
     from runv.sandbox.rehearsal import translate
 
     try:
@@ -91,10 +96,21 @@ def _translate(wanted: boot.Wanted, log: Log) -> None:
         log.debug(f"nobody can be asked to keep what is translated: {error}")
 
 
+def _import_the_rest() -> None:
+    """What is needed after the stand-in is there, or while hooks run: a fifth of all that is to be imported."""
+    import runv.network.look
+    import runv.network.taps
+    import runv.sandbox.entering
+    import runv.sandbox.residents.relay
+    import runv.sandbox.view  # noqa: F401
+
+
 def _carry(
     container: Container, sandbox: SandboxFolder, agent: Agent, plan: Plan, process: Identity
 ) -> list[dict[str, Any]]:
     """Starts what carries connections from inside; the mounts, complete."""
+    from runv.sandbox.residents import relay
+
     place = relay.Place(plan.wanted.relay, plan.groups, process.pid, sandbox.path("relay.pid"), sandbox.name)
     if plan.host is None:
         relay.carry_resolver(agent, place)

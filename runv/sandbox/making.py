@@ -1,13 +1,13 @@
 """What ``create`` and ``restore`` have in common: a bundle is read, a container written down and limited, and somebody stands for its process."""
 
 import os
+from collections.abc import Callable
 
 from runv import OCI_VERSION, cgroups, limits
 from runv.agent.client import Agent
 from runv.errors import ConfigError, reason
 from runv.files import write_atomic
-from runv.network import lend
-from runv.network.lend import Loan
+from runv.network.plan import Loan
 from runv.sandbox import claims
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.process import Options
@@ -40,7 +40,11 @@ def loans_of(config: Config) -> list[Loan]:
 
     :raise HostError: one is not there
     """
-    wanted = config.linux.net_devices or {}
+    wanted = config.linux.net_devices
+    if not wanted:
+        return []
+    from runv.network import lend
+
     return [lend.plan(device, entry.name or device) for device, entry in wanted.items()]
 
 
@@ -100,9 +104,18 @@ def namespace_for(given: str, host: Container | None) -> str:
     return f"/proc/{other.pid}/ns/net" if other is not None and other.alive() else ""
 
 
-def stand_in(container: Container, standin_program: str, config: Config, options: Options, groups: list[str], network: str) -> standin.Standin:
+def stand_in(
+    container: Container,
+    standin_program: str,
+    config: Config,
+    options: Options,
+    groups: list[str],
+    network: str,
+    meanwhile: Callable[[], object] = lambda: None,
+) -> standin.Standin:
     """Starts the process that stands for the container's first one.
 
+    :param meanwhile: called while it waits for the kernel: a cgroup takes nobody in before all processors have passed by
     :raise RunvError: as of ``standin.start``
     """
     return standin.start(
@@ -113,6 +126,7 @@ def stand_in(container: Container, standin_program: str, config: Config, options
         network=network,
         foreground_terminal=options.foreground and config.process is not None and config.process.terminal,
         own_mounts=True,
+        meanwhile=meanwhile,
     )
 
 

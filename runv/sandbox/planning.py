@@ -7,7 +7,7 @@ from runv import cgroups, limits
 from runv.errors import ConfigError
 from runv.idmaps import with_root
 from runv.log import Log
-from runv.network.lend import Loan
+from runv.network.plan import Loan
 from runv.sandbox import join, making, wishes
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.machine import boot

@@ -155,7 +155,7 @@ def _fetch(record: NetRecord, namespace: str, name: str, device: str) -> None:
 def _return(record: NetRecord, namespace: str, name: str) -> None:
     """Gives back, or deletes, a link that came from the host. One of the namespace's stays."""
     record.links = [link for link in record.links if link != name]
-    loans = [lend.Loan(*entry) for entry in record.lent if entry[1] == name]
+    loans = [plan.Loan(*entry) for entry in record.lent if entry[1] == name]
     record.lent = [entry for entry in record.lent if entry[1] != name]
     made, record.made = name in record.made, [link for link in record.made if link != name]
     record.save()

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from runv.errors import AgentLostError, HostError, RunvError
 from runv.files import locked_folder, read_text
-from runv.network import lend, plan, wire
-from runv.network.lend import Loan
+from runv.network import plan, wire
 from runv.network.names import names_in, tap_name
+from runv.network.plan import Loan
 from runv.network.wire import Card
 from runv.processes import identify
 from runv.sandbox.layout import SandboxFolder
@@ -42,6 +42,10 @@ def borrow(record: NetRecord, namespace: str, loans: list[Loan]) -> None:
 
     :raise HostError: one cannot be moved
     """
+    if not loans:
+        return
+    from runv.network import lend  # only where there is something to lend
+
     for loan in loans:
         record.lent = [*record.lent, list(loan)]
         record.save()
@@ -239,7 +243,7 @@ def letting_go(record: NetRecord) -> Iterator[None]:
 
 
 def _clean(record: NetRecord, namespace: str) -> None:
-    from runv.network import bridged
+    from runv.network import bridged, lend
 
     for entry in record.lent:
         with contextlib.suppress(HostError, OSError):

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from collections.abc import Callable
 
 from runv import cgroups
 from runv.agent.client import Agent
@@ -43,10 +44,12 @@ def start(
     network: str,
     foreground_terminal: bool,
     own_mounts: bool = False,
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> Standin:
     """Starts a stand-in with our own stdio. With mounts of its own it is in all its namespaces when this returns, else when ``attach`` does.
 
     :param own_mounts: whether it gets a mount namespace of its own (``runv.sandbox.view``), a copy of ours that follows it
+    :param meanwhile: called while it enters all that
     :param network: path of the network namespace it joins; empty for a new one
     :raise HostError: it could not be started
     """
@@ -67,6 +70,7 @@ def start(
             # With the user's own terminal it must get the terminal's signals, so it stays in our session.
             session=not foreground_terminal,
             prepare=lambda: _prepare(groups, network, own_mounts=own_mounts),
+            meanwhile=meanwhile,
         )
     except BaseException:
         ours.close()

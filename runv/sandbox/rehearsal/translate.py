@@ -17,7 +17,7 @@ from runv.vm import template, translations
 from runv.vm.translations import Translations
 
 # The most that QEMU has room for in the file: none of it is to be dropped on the way.
-_BUFFER_MIB = 128
+_BUFFER_MIB = 96
 _WRITE_TIMEOUT_S = 60.0
 # Behind every container.
 _NICE = 19

@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="rvbench", dir="/dev/shm") as folder:
             bench = Bench(options, Path(folder), console)
+            bench.prepare()
             about = {"accelerator": choice.accelerator(bench.settings).value}
             for part in options.only or PARTS:
                 if part not in options.without:

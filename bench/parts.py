@@ -22,9 +22,9 @@ class Part(NamedTuple):
 
 
 def _start(bench: Bench) -> list[Figure]:
-    return start.measure(
-        bench.bare, bench.runv, bench.cold, bench.peers, bench.true, bench.options.count, bench.tick
-    )
+    bares = start.Bares(bench.floor, bench.bare)
+    runtimes = start.Runtimes(bench.runv, bench.cold, bench.coldest, bench.peers)
+    return start.measure(bares, runtimes, bench.true, bench.options.count, bench.tick)
 
 
 def _commands(bench: Bench) -> list[Figure]:
@@ -40,7 +40,6 @@ def _hundred(bench: Bench) -> Iterator[Figure]:
 
 
 def _many(bench: Bench, count: int) -> Iterator[Figure]:
-    bench.runv.run("factory", "init")
     with bench.progress(f"{count} pods", pods.STEPS * count) as tick:
         yield from pods.measure(bench.runv, bench.sleep, count, tick)
 
@@ -64,7 +63,6 @@ def _network(bench: Bench) -> list[Figure]:
 
 
 def _growth(bench: Bench) -> Iterator[Figure]:
-    bench.runv.run("factory", "init")
     return growth.measure(bench.runv, bench.sleeping, bench.folder / "growth", bench.some, bench.tick)
 
 

@@ -3,23 +3,42 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.bare import Bare
 from bench.runtimes import Runtime
 from bench.timing import Figure, Subject, in_turns
 
 
-def measure(
-    bare: Bare, runv: Runtime, cold: Runtime, peers: list[Runtime], bundle: Path, count: int, tick: Callable[[], None]
-) -> list[Figure]:
+class Bares(NamedTuple):
+    """Machines with nothing of runv: on Debian's QEMU, which is the floor, and on the one that runv uses."""
+
+    floor: Bare
+    same: Bare
+
+
+class Runtimes(NamedTuple):
+    """runv: from a template, without one, and without translated code that was kept; and its peers."""
+
+    runv: Runtime
+    cold: Runtime
+    coldest: Runtime
+    peers: list[Runtime]
+
+
+def measure(bares: Bares, runtimes: Runtimes, bundle: Path, count: int, tick: Callable[[], None]) -> list[Figure]:
     """Times ``run`` of a bundle whose process is ``true``."""
-    bare.make_template()
+    for bare in bares:
+        bare.make_template()
     subjects = [
-        Subject("bare boot, first answer", bare.boot),
-        Subject("runv run true, cold", lambda: cold.run_once(bundle), "bare boot, first answer"),
-        Subject("bare clone, first answer", bare.clone),
-        Subject("runv run true, from a template", lambda: runv.run_once(bundle), "bare clone, first answer"),
-        *(Subject(f"{peer.name} run true", _runner(peer, bundle)) for peer in peers),
+        Subject("bare boot, first answer", bares.floor.boot),
+        Subject("bare boot, runv's QEMU", bares.same.boot, "bare boot, first answer"),
+        Subject("runv run true, cold", _runner(runtimes.cold, bundle), "bare boot, first answer"),
+        Subject("runv run true, cold, nothing kept", _runner(runtimes.coldest, bundle), "bare boot, first answer"),
+        Subject("bare clone, first answer", bares.floor.clone),
+        Subject("bare clone, runv's QEMU", bares.same.clone, "bare clone, first answer"),
+        Subject("runv run true, from a template", _runner(runtimes.runv, bundle), "bare clone, first answer"),
+        *(Subject(f"{peer.name} run true", _runner(peer, bundle)) for peer in runtimes.peers),
     ]
     return in_turns(subjects, count, tick)
 

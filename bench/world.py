@@ -17,13 +17,15 @@ from bench.bare import Bare
 from bench.runtimes import Runtime, bundle
 from bench.timing import BenchError
 from runv import settings
+from runv.vm import choice
 
 
 def _settings_of(runv: str) -> settings.Settings:
     """The settings in force for this runv: its own QEMU lies beside it, not beside the sources."""
     found = settings.load()
-    if found.text("qemu") == settings.OWN:
-        found.values["qemu"] = str(Path(runv).resolve().parent.parent / "libexec/runv" / Path(settings.OWN_QEMU).name)
+    own = Path(runv).resolve().parent.parent / "libexec/runv" / Path(settings.OWN_QEMU).name
+    if found.text("qemu") == settings.OWN or (found.text("qemu") == settings.AUTO and own.exists()):
+        return found.changed({"qemu": str(own)}, "the benchmark")
     return found
 
 
@@ -35,13 +37,20 @@ class Bench:
         self.folder = folder
         self.runv = self.runtime()
         self.cold = self.runtime("runv, cold", {"RUNV_TEMPLATE": "off"})
+        self.coldest = self.runtime("runv, cold, nothing kept", {"RUNV_TEMPLATE": "off", "RUNV_TCG_KEEP": "off"})
         self.spec = shutil.which("runc") or options.runv
         self.true = bundle(self.spec, folder / "true", "true")
         self.sleep = self.sleeping(folder / "sleep")
         self.cat = bundle(self.spec, folder / "cat", "cat")
         self.settings = _settings_of(options.runv)
         self.bare = Bare(self.settings, folder / "bare")
+        # What a machine costs without anything of ours.
+        self.floor = Bare(self.settings.changed({"qemu": choice.DEBIAN_QEMU}, "the benchmark"), folder / "floor")
         self._console = console
+
+    def prepare(self) -> None:
+        """Makes what machines of the usual size have in common, as far as there is no card in them: else it would be made in the midst of a measurement."""
+        self.runv.run("factory", "init")
 
     def runtime(self, name: str = "runv", more: dict[str, str] | None = None) -> Runtime:
         """The runv to measure, with more in its environment and a root of its own. All share the templates of this run."""

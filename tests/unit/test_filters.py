@@ -38,7 +38,7 @@ def test_else_the_profile_stays(tmp_path: Path, text: str) -> None:
 def test_what_is_not_waited_for_is_ended(tmp_path: Path) -> None:
     before = os.listdir("/proc/self/fd")
     with Filter(program(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60"), {"linux": {"seccomp": PROFILE}}):
-        wait_until((tmp_path / "pid").exists, "its start", 10)
+        wait_until(lambda: (tmp_path / "pid").exists() and bool((tmp_path / "pid").read_text()), "its start", 10)
     with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(int((tmp_path / "pid").read_text()), os.WNOHANG)  # no other: whoever tests may have adopted some
     assert os.listdir("/proc/self/fd") == before

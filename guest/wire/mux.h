@@ -18,7 +18,7 @@
  * A descriptor that its owner closes in full ends the channel on the other side at once, after what was written to it before. Where the other side takes
  * none of that for 5 s, the rest is lost: whoever wants all of it delivered half-closes and waits.
  */
-enum { MUX_CHANNELS_MAX = 1024, MUX_DATA_MAX = 131072, MUX_WINDOW = 524288 };
+enum { MUX_CHANNELS_MAX = 1024, MUX_DATA_MAX = 262144, MUX_WINDOW = 1048576 };
 
 struct mux;
 

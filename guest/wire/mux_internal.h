@@ -26,7 +26,7 @@ enum { DUE_OPEN = 1, DUE_ACCEPT = 2, DUE_CREDIT = 4 };
 enum {
 	MUX_HEADER = 12,
 	MUX_IN_SIZE = 262144,
-	MUX_OUT_SIZE = 131072, /* four times what a virtio port takes with one write */
+	MUX_OUT_SIZE = 262144, /* eight times what a virtio port takes with one write */
 	MUX_SMALL = 65536,     /* what of the two may stay in memory when little comes and goes */
 	MUX_CALM_MS = 1000,
 	MUX_PARTS = 64,

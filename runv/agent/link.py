@@ -9,7 +9,7 @@ from runv.errors import AgentLostError, reason
 
 _HELLO = b"\x01\0\0\0runv\0\0\0\x01"
 # What a frame can lack at the most, of its header and then of its payload, and a header.
-_ZEROS = bytes(len(_HELLO) + 131072 + len(_HELLO))
+_ZEROS = bytes(len(_HELLO) + 262144 + len(_HELLO))
 _POLL_S = 0.5
 
 

@@ -50,7 +50,9 @@ def began(pid: int) -> str:
 
 def resynchronise(link: socket.socket) -> None:
     """Zeros end whatever frame the guest is in the midst of reading, and are no frame: it says HELLO, and waits for one."""
-    link.sendall(bytes(131072 + 12))
+    link.settimeout(DEADLINE_S)
+    link.sendall(bytes(262144 + 12))
+    link.setblocking(False)
     hello = b"\x01\0\0\0runv\0\0\0\x01"
     seen = b""
     while not seen.endswith(hello):

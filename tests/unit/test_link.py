@@ -15,7 +15,7 @@ from runv.errors import AgentLostError
 
 HELLO = b"\x01\0\0\0runv\0\0\0\x01"
 # The frame of data with the longest payload, of which the guest has read a part of the header only, and a header more.
-LACKS = 11 + 131072 + 12
+LACKS = 11 + 262144 + 12
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@
  * Where the processor is emulated, a switch to another process costs as much as the copying of many pages: a process that has much to say or to hear
  * gets a pipe that holds more of it. Only then, since what a pipe holds is memory.
  */
-enum { PIPE_USUAL = 65536, PIPE_WIDE = 262144 };
+enum { PIPE_USUAL = 65536, PIPE_WIDE = 524288 };
 
 static struct agent *agent_of(const struct stream *stream)
 {

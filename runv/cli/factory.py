@@ -98,7 +98,7 @@ def _row(entry: Template) -> dict[str, object]:
 
 
 def _translated(entry: Translations) -> dict[str, object]:
-    return {"kind": "translations", "name": entry.name, "taken_mib": round(entry.size / _MIB, 1), "made": _moment(entry.made)}
+    return {"kind": "translations", "name": entry.name, "taken_mib": round(entry.size / _MIB, 1), "used": _moment(entry.used)}
 
 
 def _show_list(found: list[Template], translated: list[Translations], machines: list[dict[str, object]], kind: str) -> None:
@@ -112,9 +112,9 @@ def _show_list(found: list[Template], translated: list[Translations], machines: 
         table.add_row(str(row["name"]), f"{row['memory_mib']} MiB", str(row["nics"]), f"{row['taken_mib']} MiB", str(row["made"]))
     console().print(table)
     if kept:
-        files = Table("translated code", "takes", "made", box=box.SIMPLE_HEAD)
+        files = Table("translated code", "takes", "last used", box=box.SIMPLE_HEAD)
         for row in kept:
-            files.add_row(str(row["name"]), f"{row['taken_mib']} MiB", str(row["made"]))
+            files.add_row(str(row["name"]), f"{row['taken_mib']} MiB", str(row["used"]))
         console().print(files)
     if machines:
         waiting = Table("machine that waits", "vCPUs", "guest memory", "QEMU", "made", box=box.SIMPLE_HEAD)

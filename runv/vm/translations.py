@@ -18,19 +18,19 @@ from runv import VERSION
 from runv.vm import template
 from runv.vm.machine import Machine
 
-# Each takes some 45 MB of tmpfs. Those that were made for older kernels and QEMUs make room.
+# Each takes some 45 MB of tmpfs. Those that were not used for longest make room.
 TRANSLATIONS_MAX = 4
 
 _PREFIX = "translations-"
 
 
 class Translations(NamedTuple):
-    """One file. ``size``: its bytes; ``made``: seconds since the epoch."""
+    """One file. ``size``: the bytes that it takes; ``used``: when it was used last, in seconds since the epoch."""
 
     path: str
     name: str
     size: int
-    made: float
+    used: float
 
 
 def path_of(folder: str, machine: Machine) -> str:
@@ -43,11 +43,17 @@ def path_of(folder: str, machine: Machine) -> str:
 def find(folder: str, machine: Machine) -> str:
     """The path of the translations for ``machine``; empty where there are none."""
     path = path_of(folder, machine)
-    return path if os.path.exists(path) and template.is_ours(folder) else ""
+    if not template.is_ours(folder):
+        return ""
+    try:
+        os.utime(path)  # when they were last used
+    except FileNotFoundError:
+        return ""
+    return path
 
 
 def publish(new: str, folder: str, machine: Machine) -> Translations:
-    """Gives a complete file its name, and removes the oldest of those that are too many.
+    """Gives a complete file its name, and removes those that are too many.
 
     :raise OSError: it is not there any more
     """
@@ -59,7 +65,7 @@ def publish(new: str, folder: str, machine: Machine) -> Translations:
 
 
 def listed(folder: str) -> list[Translations]:
-    """All there are, the newest first."""
+    """All there are, the one used last first."""
     if not template.is_ours(folder):
         return []
     found = []
@@ -67,7 +73,7 @@ def listed(folder: str) -> list[Translations]:
         if name.startswith(_PREFIX):
             with contextlib.suppress(FileNotFoundError):  # removed since
                 found.append(_about(os.path.join(folder, name)))
-    return sorted(found, key=lambda entry: entry.made, reverse=True)
+    return sorted(found, key=lambda entry: entry.used, reverse=True)
 
 
 def _about(path: str) -> Translations:

@@ -61,7 +61,7 @@ def test_nothing_is_taken_from_a_folder_that_others_can_write_to(folder: Path, m
     assert translations.find(str(folder), machine) == "" and translations.listed(str(folder)) == []
 
 
-def test_the_oldest_go_when_there_are_too_many(folder: Path, machine: Machine) -> None:
+def test_those_not_used_for_longest_go_when_there_are_too_many(folder: Path, machine: Machine) -> None:
     paths = []
     for number in range(translations.TRANSLATIONS_MAX + 1):
         Path(machine.kernel).write_text("k" * (number + 1))

@@ -196,19 +196,36 @@ def exit_status(child: Identity, timeout_s: float) -> int | None:
 
 def kill_and_wait(process: Identity, timeout_s: float) -> bool:
     """Kills a process and waits until it is gone. False when it was not after ``timeout_s``."""
+    return kill_all([process], timeout_s) is None
+
+
+def kill_all(processes: "Iterable[Identity | None]", timeout_s: float) -> Identity | None:
+    """Kills processes, and only then waits for the first: they take their time beside each other. Returns one that is not gone after ``timeout_s``
+    of waiting for it."""
+    dying: list[tuple[Identity, int]] = []
+    try:
+        for process in processes:
+            if process is not None and (pidfd := _kill(process)) >= 0:
+                dying.append((process, pidfd))
+        return next((process for process, pidfd in dying if not wait_for_end(process, pidfd, timeout_s)), None)
+    finally:
+        for _, pidfd in dying:
+            os.close(pidfd)
+
+
+def _kill(process: Identity) -> int:
+    """A descriptor of the process, which was sent SIGKILL; -1 where it has ended."""
     try:
         pidfd = os.pidfd_open(process.pid)
     except ProcessLookupError:
-        return True
-    try:
-        if not process.alive():
-            _reap(process.pid)
-            return True
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-        return wait_for_end(process, pidfd, timeout_s)
-    finally:
+        return -1
+    if not process.alive():
         os.close(pidfd)
+        _reap(process.pid)
+        return -1
+    with suppress(ProcessLookupError):
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    return pidfd
 
 
 def wait_for_end(process: Identity, pidfd: int, timeout_s: float) -> bool:

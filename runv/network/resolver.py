@@ -16,11 +16,19 @@ _LOCAL = "0B00007F:" if sys.byteorder == "little" else "7F00000B:"
 
 
 def kinds_at(pid: int) -> list[str]:
-    """How the resolver is reached in the network namespace of a process: ``udp``, ``tcp``, or both; empty where there is none, or no such process."""
+    """How the resolver is reached in the network namespace of a process: ``udp``, or that and ``tcp``; empty where there is none, or no such process.
+
+    Docker's has both. The kernel looks at all of the host's TCP connections for a namespace's table of them, which takes 2 to 4 ms; UDP's takes a tenth.
+    """
+    found: list[str] = []
     try:
-        return [kind for kind in _KINDS if listens(read_text(f"/proc/{pid}/net/{kind}"))]
+        for kind in _KINDS:
+            if not listens(read_text(f"/proc/{pid}/net/{kind}")):
+                break
+            found.append(kind)
     except OSError:
         return []
+    return found
 
 
 def listens(table: str) -> bool:

@@ -5,7 +5,7 @@ import os
 from runv import cgroups
 from runv.errors import AgentError, AgentLostError, HostError, NotFoundError, StateError, VmError
 from runv.files import locked_folder, remove_tree, write_atomic
-from runv.processes import kill_and_wait
+from runv.processes import kill_all
 from runv.quick import dumps, suppress
 from runv.sandbox.claims import left_in
 from runv.sandbox.connection import connect
@@ -34,9 +34,9 @@ def remove(container: Container) -> None:
         record = _rebuilt(container)
     if record is not None:
         _leave_sandbox(container, record, SandboxFolder(container.root, record.sandbox))
-    for process in [container.standin(), container.relay(), container.watcher(), *container.exec_standins()]:
-        if process is not None and not kill_and_wait(process, KILL_TIMEOUT_S):
-            raise StateError(f"cannot kill process {process.pid} of container {container.id}")
+    left = kill_all([container.standin(), container.relay(), container.watcher(), *container.exec_standins()], KILL_TIMEOUT_S)
+    if left is not None:
+        raise StateError(f"cannot kill process {left.pid} of container {container.id}")
     if record is not None:
         cgroups.remove(record.made_groups)
     remove_tree(container.folder)
@@ -167,7 +167,6 @@ def kill_processes(sandbox: SandboxFolder) -> None:
 
     :raise StateError: one does not die
     """
-    for name in PROCESSES:
-        process = sandbox.process(name)
-        if process is not None and not kill_and_wait(process, KILL_TIMEOUT_S):
-            raise StateError(f"cannot kill process {process.pid} of sandbox {sandbox.name}")
+    left = kill_all([sandbox.process(name) for name in PROCESSES], KILL_TIMEOUT_S)
+    if left is not None:
+        raise StateError(f"cannot kill process {left.pid} of sandbox {sandbox.name}")

@@ -11,7 +11,7 @@ import pytest
 
 from runv.errors import HostError, RunvError
 from runv.hooks import run_hooks
-from runv.processes import Identity, identify, kill_and_wait, read_identity, spawn, wait_gone
+from runv.processes import Identity, identify, kill_all, kill_and_wait, read_identity, spawn, wait_gone
 from runv.spec.config import Hook
 
 
@@ -105,6 +105,17 @@ def test_the_wrong_process_is_not_killed(tmp_path: Path) -> None:
     assert kill_and_wait(identity, 5)
     assert not identity.alive()
     assert kill_and_wait(identity, 5)
+
+
+def test_all_are_killed(tmp_path: Path) -> None:
+    first, _ = start(tmp_path, "sleep 100")
+    second, _ = start(tmp_path, "sleep 100")
+    gone = identify(2**22 + 1)
+    assert kill_all([None, first, gone, second], 5) is None
+    assert not first.alive() and not second.alive()
+    for reaped in (first, second):
+        with pytest.raises(ChildProcessError):
+            os.waitpid(reaped.pid, os.WNOHANG)
 
 
 def test_waiting_for_an_end(tmp_path: Path) -> None:

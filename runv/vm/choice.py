@@ -103,8 +103,20 @@ def tcg_release_s(settings: Settings, qemu: str) -> int:
 
 
 def keeps_translations(settings: Settings, qemu: str, accelerator: str) -> bool:
-    """Whether machines take what others like them have translated: only our own QEMU knows how, and under KVM nothing is translated."""
-    return settings.text("tcg_keep") == AUTO and qemu == OWN_QEMU and accelerator == "tcg"
+    """Whether machines take what others like them have translated: only our own QEMU knows how, under KVM nothing is translated, and a folder that is
+    mounted noexec can hold no code."""
+    return settings.text("tcg_keep") == AUTO and qemu == OWN_QEMU and accelerator == "tcg" and _holds_code(settings.text("template_folder"))
+
+
+def _holds_code(folder: str) -> bool:
+    """Whether files in ``folder``, which may have to be made, can be mapped to be executed."""
+    while True:
+        try:
+            return not os.statvfs(folder).f_flag & os.ST_NOEXEC
+        except FileNotFoundError:
+            folder = os.path.dirname(folder)
+        except OSError:
+            return False
 
 
 def qemu_shim(settings: Settings) -> str:

@@ -95,3 +95,17 @@ def test_only_our_own_qemu_keeps_and_only_where_it_translates() -> None:
     assert not choice.keeps_translations(settings, OWN_QEMU, "kvm")
     assert not choice.keeps_translations(settings, "/usr/bin/qemu-system-x86_64", "tcg")
     assert not choice.keeps_translations(load({"RUNV_CONFIG": "/dev/null", "RUNV_TCG_KEEP": "off"}), OWN_QEMU, "tcg")
+
+
+def test_a_folder_without_code_keeps_none(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    settings = load({"RUNV_CONFIG": "/dev/null", "RUNV_TEMPLATE_FOLDER": str(tmp_path / "not/yet")})
+    assert choice.keeps_translations(settings, OWN_QEMU, "tcg")
+    real = os.statvfs(tmp_path)
+
+    def noexec(path: str) -> os.statvfs_result:
+        if path != str(tmp_path):
+            raise FileNotFoundError(path)
+        return os.statvfs_result((*real[:8], real.f_flag | os.ST_NOEXEC, real.f_namemax))
+
+    monkeypatch.setattr(os, "statvfs", noexec)
+    assert not choice.keeps_translations(settings, OWN_QEMU, "tcg")

@@ -31,7 +31,7 @@ def make(settings: Settings, log: Log) -> Translations:
     wanted = default_wanted(settings)
     folder = wanted.translations
     if not folder:
-        raise ConfigError("nothing can be kept of what is translated here", hint="it takes an emulated processor, the QEMU that `make qemu` builds, and the setting tcg_keep")
+        raise ConfigError("nothing can be kept of what is translated here", hint="it takes an emulated processor, the QEMU that `make qemu` builds, the setting tcg_keep, and a template_folder that is not mounted noexec")
     template.make_folder(folder)
     place = template.rehearsal(folder)
     os.makedirs(os.path.join(place, SANDBOXES), 0o700, exist_ok=True)

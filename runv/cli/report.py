@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class Finding(NamedTuple):
 def show_check(settings: Settings, kind: str) -> int:
     """What will be used here; the exit status says whether it will do."""
     findings = [
-        _from(_program("qemu", lambda: choice.qemu_program(settings), "--version"), settings.sources["qemu"]),
+        _dated(_from(_program("qemu", lambda: choice.qemu_program(settings), "--version"), settings.sources["qemu"])),
         *(_file(settings, name) for name in ("kernel", "initrd", "standin", "bridge", "relay", "watch")),
         _chosen("accelerator", choice.accelerator(settings)),
         _chosen("transport", choice.transport(settings)),
@@ -99,6 +100,22 @@ def _program(what: str, find: Callable[[], str], flag: str) -> Finding:
 
 def _from(finding: Finding, source: str) -> Finding:
     return finding._replace(why=f"{finding.why}; from {source}") if finding.good else finding
+
+
+def _dated(finding: Finding) -> Finding:
+    """Says so where Debian has changed its QEMU since ours was built of it: nobody else would update that."""
+    try:
+        argv = ["dpkg-query", "-W", "-f=${source:Version}", "qemu-system-x86"]
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=_VERSION_TIMEOUT_S, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return finding  # not a Debian
+    return finding._replace(why=f"{finding.why}{outdated(finding.why, done.stdout) if done.returncode == 0 else ''}")
+
+
+def outdated(said: str, installed: str) -> str:
+    """What to add to the version that a QEMU says, if it was built of another than the installed package. Only ours says what it was built of."""
+    built = re.search(r"\(runv, of Debian ([^)]+)\)", said)
+    return f"; Debian has {installed} by now: `make qemu install`" if built and installed and built[1] != installed else ""
 
 
 def _privilege() -> Finding:

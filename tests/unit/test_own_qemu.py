@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from runv.cli.report import outdated
 from runv.errors import VmError
 from runv.settings import OWN_QEMU, load
 from runv.vm import choice
@@ -79,6 +80,13 @@ def test_our_own_goes_first_where_it_is(monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert choice.qemu_program(settings) == str(debian)
     own.touch(0o755)
     assert choice.qemu_program(settings) == str(own)
+
+
+def test_check_tells_of_one_that_is_older_than_debians() -> None:
+    said = "QEMU emulator version 7.2.22 (runv, of Debian 1:7.2+dfsg-7+deb12u18); from default"
+    assert outdated(said, "1:7.2+dfsg-7+deb12u18") == ""
+    assert outdated(said, "1:7.2+dfsg-7+deb12u19") == "; Debian has 1:7.2+dfsg-7+deb12u19 by now: `make qemu install`"
+    assert outdated("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18)", "1:8.0") == ""
 
 
 def test_only_our_own_gives_translated_code_back() -> None:

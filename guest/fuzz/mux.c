@@ -120,15 +120,17 @@ static void echo_gone(struct mux_end *end, const uint8_t *rest, size_t len)
 static void take_over(struct guest *guest, struct echo *echo)
 {
 	static const struct mux_end_ops ops = { .write = echo_write, .read = echo_read, .shut = echo_shut, .gone = echo_gone };
-	struct buf heard = { 0 };
+	struct buf heard = { 0 }, said = { 0 };
 	uint8_t scratch[4096];
 	ssize_t n;
 
 	if (mux_end_possible(guest->mux, echo->channel)) {
+		if (buf_append(&said, "said", 4, 4) < 0)
+			abort();
 		while ((n = recv(echo->peer, scratch, sizeof(scratch), MSG_DONTWAIT)) > 0)
 			if (buf_append(&heard, scratch, (size_t)n, MUX_WINDOW) < 0)
 				abort();
-		if (mux_end_attach(guest->mux, echo->channel, &echo->end, &ops, &heard) < 0)
+		if (mux_end_attach(guest->mux, echo->channel, &echo->end, &ops, &heard, &said) < 0)
 			abort();
 	}
 	close(echo->peer);

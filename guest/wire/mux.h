@@ -18,7 +18,7 @@
  * A descriptor that its owner closes in full ends the channel on the other side at once, after what was written to it before. Where the other side takes
  * none of that for 5 s, the rest is lost: whoever wants all of it delivered half-closes and waits.
  */
-enum { MUX_CHANNELS_MAX = 1024, MUX_DATA_MAX = 262144, MUX_WINDOW = 1048576 };
+enum { MUX_CHANNELS_MAX = 1024, MUX_DATA_MAX = 262144, MUX_WINDOW = 524288 };
 
 struct mux;
 
@@ -79,10 +79,11 @@ struct mux_end_ops {
 
 /*
  * An open channel ends in end from now on; its descriptor is closed. heard had arrived by way of that, and is the end's first input: it is taken over. The
- * owner calls mux_end_readable and mux_end_writable when it is ready. 0, or -errno, with nothing changed.
+ * owner calls mux_end_readable and mux_end_writable when it is ready. said is sent before anything else, even if the end is closed before that: it is taken
+ * over as well. 0, or -errno, with nothing changed.
  */
 bool mux_end_possible(struct mux *mux, uint32_t channel);
-int mux_end_attach(struct mux *mux, uint32_t channel, struct mux_end *end, const struct mux_end_ops *ops, struct buf *heard);
+int mux_end_attach(struct mux *mux, uint32_t channel, struct mux_end *end, const struct mux_end_ops *ops, struct buf *heard, struct buf *said);
 void mux_end_readable(struct mux_end *end);
 void mux_end_writable(struct mux_end *end);
 /* What has come and was not taken yet; valid until the end's next call. */

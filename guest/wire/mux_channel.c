@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -97,6 +98,7 @@ void channel_free(struct channel *ch)
 	if (end != NULL)
 		end->ops->gone(end, buf_head(&ch->queue), buf_len(&ch->queue));
 	buf_free(&ch->queue);
+	buf_free(&ch->said);
 	free(ch);
 }
 
@@ -285,8 +287,15 @@ static void channel_stalled(struct channel *ch)
 
 static ssize_t channel_receive(struct channel *ch, uint8_t *data, size_t len)
 {
+	size_t said = buf_len(&ch->said);
 	ssize_t n;
 
+	if (said > 0) {
+		len = len < said ? len : said;
+		memcpy(data, buf_head(&ch->said), len);
+		buf_consume(&ch->said, len);
+		return (ssize_t)len;
+	}
 	if (ch->end != NULL)
 		return ch->end->ops->read(ch->end, data, len);
 	n = recv(ch->fd, data, len, MSG_DONTWAIT);
@@ -366,7 +375,7 @@ bool mux_end_possible(struct mux *mux, uint32_t channel)
 	return ch != NULL && ch->state == OPENED && !ch->gone && !ch->ended && ch->end == NULL;
 }
 
-int mux_end_attach(struct mux *mux, uint32_t channel, struct mux_end *end, const struct mux_end_ops *ops, struct buf *heard)
+int mux_end_attach(struct mux *mux, uint32_t channel, struct mux_end *end, const struct mux_end_ops *ops, struct buf *heard, struct buf *said)
 {
 	struct channel *ch = channel_find(mux, channel);
 	size_t len = buf_len(heard);
@@ -377,7 +386,8 @@ int mux_end_attach(struct mux *mux, uint32_t channel, struct mux_end *end, const
 		return -ENOBUFS;
 	buf_free(&ch->queue);
 	ch->queue = *heard;
-	*heard = (struct buf){ 0 };
+	ch->said = *said;
+	*heard = *said = (struct buf){ 0 };
 	ch->heard = len;
 	ch->shut = false;
 	loop_del(mux->loop, &ch->watch);
@@ -417,5 +427,8 @@ void mux_end_close(struct mux_end *end)
 	if (ch == NULL)
 		return;
 	end_take(ch);
-	channel_reset(ch);
+	if (buf_len(&ch->said) > 0)
+		channel_gone(ch);
+	else
+		channel_reset(ch);
 }

@@ -59,6 +59,7 @@ struct channel {
 	uint32_t send_credit, recv_credit, unreturned;
 	size_t heard; /* so much at the head of the queue was returned as credit before */
 	struct buf queue;
+	struct buf said; /* what goes out before the end is asked */
 };
 
 struct mux {

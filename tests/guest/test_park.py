@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import secrets
 import socket
+import struct
+import termios
 
 import pytest
 
@@ -13,6 +17,11 @@ from .harness import Guest, oci_spec, process_spec, wait_until
 
 COUNTS = "i=0; while read line; do i=$((i+1)); echo $line $i; done"
 TICKS = "i=0; while :; do i=$((i+1)); echo $i >/tmp/count; sleep 0.01; done"
+
+
+def unread(stream: socket.socket) -> int:
+    """Of what was sent, how much its other end has not taken yet."""
+    return struct.unpack("i", fcntl.ioctl(stream, termios.TIOCOUTQ, bytes(4)))[0]  # type: ignore[no-any-return]
 
 
 def line(stream: socket.socket) -> bytes:
@@ -190,6 +199,24 @@ def test_a_paused_container_is_paused_afterwards(guest: Guest) -> None:
     control = taken_over(guest)
     assert control.call("state", container="c")["status"] == "paused"
     control.call("resume", container="c")
+    control.call("delete", container="c")
+
+
+def test_input_that_has_arrived_is_kept(guest: Guest) -> None:
+    """More of it than a pipe holds."""
+    size = 300_000
+    stdin, stdout, _ = started(guest, "sh", "-c", "while ! [ -e /tmp/go ]; do sleep 0.01; done; md5sum")
+    data = secrets.token_bytes(size)
+    with stdin, stdout:
+        stdin.sendall(data[:-5])
+        wait_until(lambda: unread(stdin) == 0, "the bridge")
+        assert guest.control.call("park") == {}
+        control = taken_over(guest)
+    with guest.stream("c", "init", "stdin") as stdin, guest.stream("c", "init", "stdout") as stdout:
+        (guest.rootfs / "tmp/go").touch()
+        stdin.sendall(data[-5:])
+        stdin.shutdown(socket.SHUT_WR)
+        assert line(stdout).split()[0].decode() == hashlib.md5(data).hexdigest()
     control.call("delete", container="c")
 
 

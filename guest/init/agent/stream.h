@@ -29,7 +29,6 @@ struct stream {
 	struct watch local, remote;
 	struct queue in, out; /* remote -> local, local -> remote */
 	struct mux_end end;   /* of a channel, in place of remote_fd and the queues: stream_mux.c */
-	size_t answered;      /* so much of STREAM_ANSWER was sent by it */
 	bool widened;         /* its pipe holds more than others, because much goes through it */
 	bool lost;            /* it ended while the machine was parked */
 	bool connected;       /* now or once, by this host */

@@ -104,16 +104,8 @@ static ssize_t read_output(struct stream *stream, uint8_t *data, size_t len)
 
 static ssize_t end_read(struct mux_end *end, uint8_t *data, size_t len)
 {
-	static const char answer[] = STREAM_ANSWER;
 	struct stream *stream = stream_of(end);
-	size_t left = sizeof(answer) - 1 - stream->answered;
 
-	if (left > 0) {
-		len = len < left ? len : left;
-		memcpy(data, answer + stream->answered, len);
-		stream->answered += len;
-		return (ssize_t)len;
-	}
 	if (agent_of(stream)->park.parked)
 		return -EAGAIN;
 	if (stream->to_remote)
@@ -171,25 +163,28 @@ int stream_mux_connect(struct stream *stream, uint32_t channel, int fd, const ui
 {
 	static const struct mux_end_ops ops = { .write = end_write, .read = end_read, .shut = end_shut, .gone = end_gone };
 	struct agent *agent = agent_of(stream);
-	struct buf heard = { 0 };
+	static const char answer[] = STREAM_ANSWER;
+	struct buf heard = { 0 }, said = { 0 };
 	int result;
 
 	if (stream->tty || stream->local_fd < 0 || !agent->mux || !mux_end_possible(agent->mux, channel))
 		return 0;
 	result = gather(stream, fd, data, len, &heard);
+	if (result == 0)
+		result = buf_append(&said, answer, sizeof(answer) - 1, sizeof(answer));
 	loop_del(&agent->loop, &stream->local);
 	if (result == 0)
 		result = loop_add(&agent->loop, &stream->local, stream->local_fd, (stream->to_local ? EPOLLOUT : EPOLLIN) | EPOLLET, local_ready);
 	if (result == 0)
-		result = mux_end_attach(agent->mux, channel, &stream->end, &ops, &heard);
+		result = mux_end_attach(agent->mux, channel, &stream->end, &ops, &heard, &said);
 	buf_free(&heard);
+	buf_free(&said);
 	if (result < 0) {
 		loop_del(&agent->loop, &stream->local);
 		return result;
 	}
 	stream_free_queues(stream);
 	stream->connected = true;
-	stream->answered = 0;
 	mux_end_readable(&stream->end);
 	if (stream->process->state == PROCESS_EXITED)
 		stream_end(stream);

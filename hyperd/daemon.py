@@ -109,7 +109,7 @@ def assemble(config: Config) -> Services:
     root, state = Path(config.root), Path(config.state)
     seal = Seal(config.key_file)
     store = Store(config.database, config.kept_events, seal)
-    runtime = Runv(config.runv, config.runv_root, command_s=config.timeouts.command_s)
+    runtime = Runv(config.runv, config.runv_root, command_s=config.timeouts.command_s, records=config.ready_machines > 0)
     mirrors = tuple((host, tuple(names)) for host, names in config.images.mirrors.items())
     images = Images(root / "images", ImageSettings(mirrors=mirrors, insecure=config.images.insecure), seal)
     volumes = Volumes(root / "volumes")

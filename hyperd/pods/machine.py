@@ -93,11 +93,12 @@ class Machine:
             os.close(fd)
 
 
-async def create_infra(tools: Tools, pod: PodRecord, namespace: str) -> None:
-    """Creates a pod's infra container, and with it its machine, in a network namespace that there is; it is not started.
+async def create_infra(tools: Tools, pod: PodRecord, namespace: str, *, record: bool = False) -> None:
+    """Creates a pod's infra container, and with it its machine, in a network namespace that there is; it is not started. ``record``: what the machine
+    translates is to be kept for others, if none has done so yet.
 
     :raise HyperError: it cannot be
     """
     bundle = await tools.preparer.infra(pod, namespace)
     async with tools.creating:
-        await tools.runtime.create(pod.id, bundle, tools.config.timeouts.create_s)
+        await tools.runtime.create(pod.id, bundle, tools.config.timeouts.create_s, record=record)

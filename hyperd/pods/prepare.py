@@ -22,6 +22,8 @@ from runv import settings
 
 Pull = Callable[[str, str], Awaitable[Image]]
 
+# The only program of a trial's container; it ends by itself.
+TRIAL = "/program"
 _FILE_MAX = 64 << 20
 _VOLUME_BYTES = 10 << 30
 
@@ -59,12 +61,12 @@ class BundlePreparer:
         """
         layer = Path(self._config.state) / "trial.erofs"
         if not await asyncio.to_thread(layer.exists):
-            await asyncio.to_thread(write_program, layer, settings.load().text("standin"), "program")
+            await asyncio.to_thread(write_program, layer, settings.load().text("standin"), TRIAL[1:])
         root = self._config.pod_root(pod.id) / record.id
         await asyncio.to_thread(_make_folder, root)
         upper = root / "root.ext4"
         await self._disk(upper, self._config.root_size_mib << 20, empty=False)
-        wanted = spec.Container(name=record.name, image="", args=("/program",))
+        wanted = spec.Container(name=record.name, image="", args=(TRIAL,))
         view = bundle.ImageView(layers=(str(layer),))
         made = bundle.container(pod.spec, wanted, view, self._place(pod, record), {}, upper=str(upper), read=_read)
         folder = self._folder(pod.id, record.id)

@@ -3,14 +3,20 @@
 One is an infra container that was created and not started, in a network namespace that is still empty, and a container was made and removed in it once,
 of layers and a disk as pods have them, so that an emulated processor has its ways to one translated. Its id becomes that of the pod that takes it. What an earlier daemon has left
 waiting is nobody's, and removed at the start as everything that is.
+
+Where an emulated processor's translations can be kept, and there are none of pods' machines yet, the first machine records them: it goes the ways of a
+pod, is kept (``runv factory keep``) and removed, and those that follow take what it has translated.
 """
 
 import asyncio
 import logging
 
+import msgspec
+
 from hyperd import spec
 from hyperd.errors import HyperError
 from hyperd.pods.machine import create_infra
+from hyperd.pods.prepare import TRIAL
 from hyperd.pods.tools import Tools, new_id, now
 from hyperd.store import ContainerRecord, PodRecord
 
@@ -29,6 +35,7 @@ class ReadyMachines:
         self._waiting: list[str] = []
         self._taken = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._records = True
 
     @property
     def count(self) -> int:
@@ -90,18 +97,37 @@ class ReadyMachines:
         pod = _nobodys(new_id())
         try:
             namespace, _ = await self._tools.networks.set_up(pod)
-            await create_infra(self._tools, pod, namespace)
-            await self._warm(pod)
+            await create_infra(self._tools, pod, namespace, record=self._records)
+            recorded = self._tools.runtime.records(pod.id)
+            if recorded:
+                await self._record(pod)
+                await self._remove(pod.id)
+            else:
+                await self._warm(pod)
         except BaseException:
             await asyncio.shield(self._remove(pod.id))
             raise
-        self._waiting.append(pod.id)
+        if not recorded:
+            self._waiting.append(pod.id)
 
-    async def _warm(self, pod: PodRecord) -> None:
+    async def _record(self, pod: PodRecord) -> None:
+        """Once for all machines that follow. Pods can do without."""
+        self._records = False  # not again, however it ends
+        try:
+            await self._tools.networks.set_up(msgspec.structs.replace(pod, name=pod.id, spec=spec.Pod(name=pod.id)))
+            await self._tools.runtime.start(pod.id)
+            await self._warm(pod, thoroughly=True)
+            await self._tools.runtime.call("factory", "keep", pod.id, timeout_s=self._tools.config.timeouts.create_s)
+        except HyperError as error:
+            _LOG.warning("cannot keep what a machine has translated: %s", error.message)
+
+    async def _warm(self, pod: PodRecord, *, thoroughly: bool = False) -> None:
         record = _trial(pod)
         bundle = await self._tools.preparer.trial(pod, record)
         try:
             await self._tools.runtime.create(record.id, bundle, self._tools.config.timeouts.create_s)
+            if thoroughly:
+                await self._tools.runtime.execute(record.id, (TRIAL,), self._tools.config.timeouts.command_s)
             await self._tools.runtime.start(record.id)
         finally:
             await self._tools.runtime.delete(record.id)

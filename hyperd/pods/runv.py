@@ -16,10 +16,13 @@ from runv import state
 from runv.errors import RunvError
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.storage import copies
+from runv.settings import AUTO, load
 
 # A message of runv's is a line; what is longer is a guest's.
 _MESSAGE_MAX = 2000
 _OUTPUT_MAX = 16 << 20
+# What translations are called that pods' machines have recorded: their roots are of layers on disks, which no ordinary container has.
+_TRANSLATIONS = "pods"
 
 
 class RunvFailure(UnavailableError):
@@ -35,14 +38,23 @@ class Runv:
 
     :param program: a path, or a name to look up in PATH; empty: the one beside this installation, or else in PATH
     :param environment: added to that of the process
+    :param records: somebody will have machines record what they translate; then no others do so in the background
     """
 
-    def __init__(self, program: str, root: Path, *, command_s: float, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, program: str, root: Path, *, command_s: float, environment: dict[str, str] | None = None, records: bool = False
+    ) -> None:
         self.root = root
         self._program = shutil.which(program or _installed()) or program or "runv"
         self._unprotected = _unprotected()
         self._command_s = command_s
+        settings = load()
+        self._keeps = settings.text("tcg_keep") == AUTO
         self._environment = {**os.environ, **(environment or {})}
+        if not settings.text("tcg_name"):
+            self._environment["RUNV_TCG_NAME"] = _TRANSLATIONS
+        if records and self._keeps:
+            self._environment["RUNV_TCG_KEEP"] = "take"
         # A call must not outlive the daemon that is waiting for it: the next one could not know of it.
         self._prefix = [shutil.which("setpriv") or "/usr/bin/setpriv", "--pdeathsig", "KILL", "--"]
 
@@ -50,17 +62,19 @@ class Runv:
         """A call as somebody else may start it."""
         return [*self._unprotected, self._program, "--root", str(self.root), "--log-format", "json", *arguments]
 
-    async def call(self, *arguments: str, timeout_s: float = 0.0, stdin: bytes = b"") -> str:
-        """Runs one command; its output.
+    async def call(self, *arguments: str, timeout_s: float = 0.0, stdin: bytes = b"", environment: dict[str, str] | None = None) -> str:
+        """Runs one command; its output. ``environment``: added to that of all calls.
 
         :raise RunvFailure: it failed, or took longer than ``timeout_s`` (0: the setting) and was killed
         """
-        code, out, err = await self.output(*arguments, timeout_s=timeout_s, stdin=stdin)
+        code, out, err = await self.output(*arguments, timeout_s=timeout_s, stdin=stdin, environment=environment)
         if code:
             raise RunvFailure(message_of(err) or f"runv {arguments[0]} ended with status {code}", code=code)
         return out.decode(errors="replace")
 
-    async def output(self, *arguments: str, timeout_s: float = 0.0, stdin: bytes = b"") -> tuple[int, bytes, bytes]:
+    async def output(
+        self, *arguments: str, timeout_s: float = 0.0, stdin: bytes = b"", environment: dict[str, str] | None = None
+    ) -> tuple[int, bytes, bytes]:
         """Runs one command: exit status, output and errors.
 
         :raise RunvFailure: it cannot be started, or took too long and was killed
@@ -75,7 +89,7 @@ class Runv:
                     stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
-                    env=self._environment,
+                    env=self._environment | (environment or {}),
                 )
             except OSError as error:
                 raise RunvFailure(f"cannot run {self._program}: {error.strerror}", code=-1) from error
@@ -104,9 +118,19 @@ class Runv:
                     os.kill(int(pid_file.read_text()), signal.SIGKILL)
                 raise
 
-    async def create(self, container: str, bundle: Path, timeout_s: float) -> None:
-        """Creates a container that has no streams to keep: a pod's infra container."""
-        await self.call("create", "--bundle", str(bundle), container, timeout_s=timeout_s)
+    async def create(self, container: str, bundle: Path, timeout_s: float, *, record: bool = False) -> None:
+        """Creates a container that has no streams to keep: a pod's infra container. ``record``: what its machine translates, if there is nothing of that
+        for pods yet and runv's settings are to keep any (``records``)."""
+        keep = {"RUNV_TCG_KEEP": "record"} if record and self._keeps else {}
+        await self.call("create", "--bundle", str(bundle), container, timeout_s=timeout_s, environment=keep)
+
+    def records(self, container: str) -> bool:
+        """Whether what the machine of a container translates can be kept for others."""
+        try:
+            record = state.Container(str(self.root), container).load()
+            return bool(SandboxFolder(str(self.root), record.sandbox).load().keeps)
+        except RunvError:
+            return False
 
     async def start(self, container: str) -> None:
         """Lets a created container's program run."""

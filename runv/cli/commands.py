@@ -325,7 +325,8 @@ def _factory(parsed: Parsed, log: Log) -> int:
     from runv.cli.factory import run
 
     gc.enable()  # a server goes on for weeks
-    return run(_root(parsed), parsed.arguments[0], parsed.number("nics"), _format(parsed), settings.load(), log)
+    of = "".join(parsed.arguments[1:])
+    return run(_root(parsed), parsed.arguments[0], of, parsed.number("nics"), _format(parsed), settings.load(), log)
 
 
 def _completion(parsed: Parsed, log: Log) -> int:

@@ -17,6 +17,7 @@ from runv.sandbox.rehearsal import translate
 from runv.sandbox.waiting import pool
 from runv.sandbox.waiting.serve import limit, serve
 from runv.settings import Settings
+from runv.state import Container, check_id
 from runv.vm import template, translations
 from runv.vm.template import Template
 from runv.vm.translations import Translations
@@ -24,11 +25,17 @@ from runv.vm.translations import Translations
 _MIB = 1 << 20
 
 
-def run(root: str, action: str, nics: int, kind: str, settings: Settings, log: Log) -> int:
-    """One action; returns the exit status.
+def run(root: str, action: str, of: str, nics: int, kind: str, settings: Settings, log: Log) -> int:
+    """One action; returns the exit status. ``of``: the container that ``keep`` is about; empty for none.
 
     :raise RunvError: it failed
     """
+    if bool(of) != (action == "keep"):
+        raise UsageError("keep needs a container, and nothing else does", command="factory")
+    if action == "keep":
+        check_id(of)
+        print(translate.keep(Container(root, of)).name)
+        return 0
     folder = settings.text("template_folder")
     if action == "init":
         print(factory.make(root, settings, nics, log).name)
@@ -50,7 +57,7 @@ def run(root: str, action: str, nics: int, kind: str, settings: Settings, log: L
         return 0
     if action == "status":
         return _show_status(settings, kind)
-    raise UsageError(f"no such action: {action}", command="factory", hint="it is init, translate, list, status, serve or destroy")
+    raise UsageError(f"no such action: {action}", command="factory", hint="it is init, translate, keep, list, status, serve or destroy")
 
 
 def _counted(count: int, what: str) -> str:
@@ -132,7 +139,7 @@ def _show_status(settings: Settings, kind: str) -> int:
         "folder": settings.text("template_folder"),
         "templates": len(found),
         "default_ready": ready,
-        "translated": bool(wanted.translations) and bool(translations.find(wanted.translations, boot.shape(wanted))),
+        "translated": bool(wanted.translations) and bool(boot.taken(wanted)),
         "pool": {
             "folder": settings.text("pool_folder"),
             "served": pool.is_served(settings.text("pool_folder")),

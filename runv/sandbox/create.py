@@ -25,7 +25,6 @@ from runv.state import Container, check_id
 from runv.storage import plan as storage
 from runv.storage.devices import place_devices
 from runv.storage.memory import share_of
-from runv.vm import translations
 
 
 def create(root: str, container_id: str, options: Options, settings: Settings, log: Log) -> Identity:
@@ -74,7 +73,7 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
         agent.close()
     cgroups.apply(plan.groups, late)
     making.make_ready(container, plan.options, standing)
-    if plan.host is None and plan.wanted.translations:
+    if plan.rehearses:
         _translate(plan.wanted, log)
     # Only now: Podman takes the log of a failure for one message.
     if unwatched:
@@ -86,7 +85,7 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
 
 def _translate(wanted: boot.Wanted, log: Log) -> None:
     """The machines that follow are to have it easier. What cannot be made is no reason to fail."""
-    if translations.find(wanted.translations, boot.shape(wanted)):
+    if boot.taken(wanted):
         return
     from runv.sandbox.rehearsal import translate
 

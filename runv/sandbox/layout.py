@@ -34,9 +34,9 @@ PROCESSES = ("relay.pid", "virtiofsd.pid", "bridge.pid", "qemu.pid")
 class SandboxRecord:
     """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for. ``vcpus`` and ``memory_mib``: its size,
     ``machine``: what else shapes it (``runv.sandbox.machine.boot.shape_of``), ``boot_mib``: the memory it was started with, ``vcpus_max`` and ``memory_max_mib``: what it can grow to.
-    ``cloned``: it may be the clone of a template."""
+    ``cloned``: it may be the clone of a template. ``keeps``: the file that its translations are to become; empty: they are not recorded."""
 
-    __slots__ = ("boot_mib", "cid", "cloned", "container", "machine", "memory_max_mib", "memory_mib", "secret", "transport", "vcpus", "vcpus_max")
+    __slots__ = ("boot_mib", "cid", "cloned", "container", "keeps", "machine", "memory_max_mib", "memory_mib", "secret", "transport", "vcpus", "vcpus_max")
 
     def __init__(
         self,
@@ -52,6 +52,7 @@ class SandboxRecord:
         vcpus_max: int = 0,
         memory_max_mib: int = 0,
         machine: "dict[str, Any] | None" = None,
+        keeps: str = "",
     ) -> None:
         self.secret = secret
         self.transport = transport
@@ -63,6 +64,7 @@ class SandboxRecord:
         # Records of earlier versions have none: their machines do not grow.
         self.boot_mib = boot_mib or memory_mib
         self.machine = machine or {}
+        self.keeps = keeps
         self.vcpus_max = vcpus_max or vcpus
         self.memory_max_mib = memory_max_mib or memory_mib
 

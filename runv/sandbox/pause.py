@@ -16,12 +16,12 @@ def pause(container: Container, *, machine: bool) -> None:
 
     :raise StateError: it is not running, or its processes cannot be stopped
     """
-    with _locked(container) as (sandbox, status):
+    with locked(container) as (sandbox, status):
         if status not in (CREATED, RUNNING):
             raise StateError("container not running")
         # Written first: whatever happens meanwhile, who looks finds it paused, and `resume` is what helps then.
         if machine:
-            with _marked(sandbox.path("paused")):
+            with standing(sandbox):
                 _qmp(sandbox, "stop")
         else:
             with _marked(container.path("paused")), connect(sandbox) as agent:
@@ -33,7 +33,7 @@ def resume(container: Container, *, machine: bool) -> None:
 
     :raise StateError: it is not paused
     """
-    with _locked(container) as (sandbox, status):
+    with locked(container) as (sandbox, status):
         if status != PAUSED or (machine and not sandbox.paused()):
             raise StateError("container not paused")
         if sandbox.paused():
@@ -47,6 +47,11 @@ def resume(container: Container, *, machine: bool) -> None:
             if error.kind != "state":  # it goes on already
                 raise
         _forget(container.path("paused"))
+
+
+def standing(sandbox: SandboxFolder) -> contextlib.AbstractContextManager[None]:
+    """Within it the machine comes to stand still; it counts as paused from its beginning on, unless it fails."""
+    return _marked(sandbox.path("paused"))
 
 
 def let_go_on(sandbox: SandboxFolder) -> None:
@@ -70,7 +75,7 @@ def _qmp(sandbox: SandboxFolder, name: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(container: Container) -> Iterator[tuple[SandboxFolder, str]]:
+def locked(container: Container) -> Iterator[tuple[SandboxFolder, str]]:
     """Holds the locks of a container and its sandbox; yields the sandbox and the container's status."""
     with contextlib.ExitStack() as locks:
         try:

@@ -15,7 +15,7 @@ from runv.sandbox.machine.size import Size, machine_size, most
 from runv.sandbox.process import Options
 from runv.sandbox.residents import notify
 from runv.sandbox.storage import disks
-from runv.settings import Settings
+from runv.settings import AUTO, Settings
 from runv.spec.config import Config, Document
 from runv.spec.infra import settle_infra
 from runv.state import Container, make_root
@@ -39,6 +39,7 @@ class Plan(NamedTuple):
     loans: list[Loan]
     options: Options
     pool: str  # the folder of machines of which one might do; empty for none
+    rehearses: bool  # where no machine's translations can be taken, some are to be made
 
     @property
     def extra(self) -> limits.Extra:
@@ -87,6 +88,8 @@ def settle(container: Container, options: Options, settings: Settings, log: Log)
     size = machine_size(config, Size(settings.number("vcpus"), settings.number("memory_mib")))
     largest = most(config, size, Size(settings.number("vcpus_max"), settings.number("memory_max_mib")))
     wanted = boot.settle(settings, size, largest, passes_through=bool(devices.pci))
+    if host is None and settings.text("tcg_keep") == "record" and boot.records(wanted):
+        wanted = boot.recording(wanted)
     log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
     return Plan(
         document=document,
@@ -98,7 +101,8 @@ def settle(container: Container, options: Options, settings: Settings, log: Log)
         network=network,
         loans=making.loans_of(config),
         options=options,
-        pool=settings.text("pool_folder") if host is None and not network and planned.shared and _is_usual(config, devices) else "",
+        pool=settings.text("pool_folder") if host is None and not network and planned.shared and not wanted.keeps and _is_usual(config, devices) else "",
+        rehearses=host is None and settings.text("tcg_keep") == AUTO and bool(wanted.translations),
         # Last: from here on there is something to close.
         opened=disks.Opened(merge([*planned.disks, *devices.disks]), _disks_of(host)),
     )

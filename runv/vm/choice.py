@@ -9,6 +9,7 @@ from runv.files import read_text
 from runv.settings import AUTO, OWN, OWN_QEMU, Settings
 
 DEBIAN_QEMU = "qemu-system-x86_64"
+_NAME = re.compile(r"[a-z0-9_]{0,32}")
 _VIRTUALISATION_FLAGS = re.compile(r"^flags\s*:.*\b(svm|vmx)\b", re.MULTILINE)
 
 
@@ -105,7 +106,7 @@ def tcg_release_s(settings: Settings, qemu: str) -> int:
 def keeps_translations(settings: Settings, qemu: str, accelerator: str) -> bool:
     """Whether machines take what others like them have translated: only our own QEMU knows how, under KVM nothing is translated, and a folder that is
     mounted noexec can hold no code."""
-    return settings.text("tcg_keep") == AUTO and qemu == OWN_QEMU and accelerator == "tcg" and _holds_code(settings.text("template_folder"))
+    return settings.text("tcg_keep") != "off" and qemu == OWN_QEMU and accelerator == "tcg" and _holds_code(settings.text("template_folder"))
 
 
 def _holds_code(folder: str) -> bool:
@@ -117,6 +118,17 @@ def _holds_code(folder: str) -> bool:
             folder = os.path.dirname(folder)
         except OSError:
             return False
+
+
+def translations_name(settings: Settings) -> str:
+    """Which translations machines take before those without a name; empty for none.
+
+    :raise ConfigError: it is no part of a file's name
+    """
+    name = settings.text("tcg_name")
+    if not _NAME.fullmatch(name):
+        raise ConfigError(f"{settings.sources['tcg_name']}: {name!r} is no name for translations", hint="32 small letters, digits and underscores at most")
+    return name
 
 
 def qemu_shim(settings: Settings) -> str:

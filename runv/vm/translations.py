@@ -2,10 +2,11 @@
 
 ::
 
-    FOLDER/<name>          written by QEMU; it maps it privately, and takes a block where the guest's code is byte for byte what it was
+    FOLDER/translations-[<name>-]<kind>-<programs>     written by QEMU; it maps it privately, and takes a block where the guest's code is byte for byte what it was
 
 Folder and owner are those of templates. One file serves machines of any size: QEMU looks at the code and not at the machine. It checks the file against
-itself and the host's processor, and does without one that does not fit; one whose machine does not start is removed.
+itself and the host's processor, and does without one that does not fit; one whose machine does not start is removed. What machines of a certain use have
+translated has a name, as they take other ways than a rehearsal.
 """
 
 import contextlib
@@ -33,33 +34,33 @@ class Translations(NamedTuple):
     used: float
 
 
-def path_of(folder: str, machine: Machine) -> str:
-    """Where the translations for machines like ``machine`` are, or go: same programs, same kind of threads."""
+def path_of(folder: str, machine: Machine, name: str = "") -> str:
+    """Where the translations for machines like ``machine`` are, or go: same programs, same kind of threads. ``name``: of their use; empty for any."""
     files = [template.signature(path) for path in (machine.qemu, machine.kernel, machine.initrd)]
     kind = "parallel" if machine.parallel else "single"
-    return os.path.join(folder, f"{_PREFIX}{kind}-{zlib.crc32(json.dumps([VERSION, files]).encode()):08x}")
+    use = f"{name}-" if name else ""
+    return os.path.join(folder, f"{_PREFIX}{use}{kind}-{zlib.crc32(json.dumps([VERSION, files]).encode()):08x}")
 
 
-def find(folder: str, machine: Machine) -> str:
-    """The path of the translations for ``machine``; empty where there are none."""
-    path = path_of(folder, machine)
+def find(folder: str, machine: Machine, *names: str) -> str:
+    """The path of the translations for ``machine`` with the first of ``names`` (none: those of any use) of which there are some; empty where there are none."""
     if not template.is_ours(folder):
         return ""
-    try:
-        os.utime(path)  # when they were last used
-    except FileNotFoundError:
-        return ""
-    return path
+    for name in names or ("",):
+        path = path_of(folder, machine, name)
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(path)  # when they were last used
+            return path
+    return ""
 
 
-def publish(new: str, folder: str, machine: Machine) -> Translations:
-    """Gives a complete file its name, and removes those that are too many.
+def publish(new: str, path: str) -> Translations:
+    """Gives a complete file its name (``path_of``), and removes those that are too many.
 
     :raise OSError: it is not there any more
     """
-    path = path_of(folder, machine)
     os.rename(new, path)
-    for old in listed(folder)[TRANSLATIONS_MAX:]:
+    for old in listed(os.path.dirname(path))[TRANSLATIONS_MAX:]:
         discard(old.path)
     return _about(path)
 

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from runv.cli import factory
+from runv.errors import ConfigError, NotFoundError, UsageError
+from runv.log import Log
+from runv.sandbox.machine import boot
+from runv.sandbox.machine.size import Size
+from runv.sandbox.rehearsal import translate
 from runv.settings import OWN_QEMU, load
+from runv.state import Container
 from runv.vm import choice, template, translations
 from runv.vm.cmdline import qemu_arguments
 from runv.vm.machine import Machine, Transport
@@ -29,10 +36,10 @@ def machine(tmp_path: Path) -> Machine:
     )  # fmt: skip
 
 
-def made(folder: Path, machine: Machine) -> str:
+def made(folder: Path, machine: Machine, name: str = "") -> str:
     new = folder / "new"
     new.write_bytes(b"x" * 4096)
-    return translations.publish(str(new), str(folder), machine).path
+    return translations.publish(str(new), translations.path_of(str(folder), machine, name)).path
 
 
 def test_machines_of_all_sizes_take_the_same(folder: Path, machine: Machine) -> None:
@@ -109,3 +116,41 @@ def test_a_folder_without_code_keeps_none(monkeypatch: pytest.MonkeyPatch, tmp_p
 
     monkeypatch.setattr(os, "statvfs", noexec)
     assert not choice.keeps_translations(settings, OWN_QEMU, "tcg")
+
+
+def test_what_has_a_name_is_taken_before_what_has_none(folder: Path, machine: Machine) -> None:
+    usual = made(folder, machine)
+    assert translations.find(str(folder), machine, "pods", "") == usual and translations.find(str(folder), machine, "pods") == ""
+    named = made(folder, machine, "pods")
+    assert translations.find(str(folder), machine, "pods", "") == named != usual
+    assert translations.find(str(folder), machine) == translations.find(str(folder), machine, "others", "") == usual
+
+
+@pytest.mark.parametrize("name", ["../x", "a-b", "a" * 33, "A"])
+def test_a_name_is_no_path(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"RUNV_TCG_NAME.*is no name for translations"):
+        choice.translations_name(load({"RUNV_CONFIG": "/dev/null", "RUNV_TCG_NAME": name}))
+
+
+def test_a_machine_records_what_is_not_there(folder: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(boot, "shape", lambda _: machine)
+    wanted = boot.Wanted(
+        qemu="", kernel="", initrd="", bridge="", relay="", filter="", watch="", standin="", kernel_parameters="", accelerator="tcg", transport="serial",
+        kind="microvm", share="9p", virtiofsd=None, vcpus=1, memory_mib=256, most=Size(1, 256), hotplug_ports=4, boot_timeout_s=60, templates="/t",
+        tcg_release_s=5, translations=str(folder), translations_name="pods",
+    )  # fmt: skip
+    made(folder, machine)
+    assert boot.records(wanted) and not boot.records(wanted._replace(translations=""))
+    recording = boot.recording(wanted)
+    assert recording.keeps and not recording.templates and not recording.tcg_release_s and recording.tcg_buffer_mib > wanted.tcg_buffer_mib
+    assert boot.taken(wanted) != made(folder, machine, "pods") == boot.taken(wanted)
+    assert not boot.records(wanted)
+
+
+def test_a_machine_that_records_nothing_keeps_nothing(tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError):
+        translate.keep(Container(str(tmp_path), "c"))
+    with pytest.raises(UsageError, match="keep needs a container"):
+        factory.run(str(tmp_path), "keep", "", 0, "table", load({"RUNV_CONFIG": "/dev/null"}), Log())
+    with pytest.raises(UsageError, match="nothing else does"):
+        factory.run(str(tmp_path), "list", "c", 0, "table", load({"RUNV_CONFIG": "/dev/null"}), Log())

@@ -81,4 +81,21 @@ def test_what_one_machine_has_translated_others_take(runv: Runtime, bundle: Bund
         translated, taken = blocks(runv)
         assert translated > 10000 and not taken
         container.delete()
+    # A named one is recorded from a machine that did what it is for; once, and it stands still then.
+    named = replace(runv, env={**runv.env, "RUNV_TCG_NAME": "mine"})
+    container = replace(named, env={**named.env, "RUNV_TCG_KEEP": "record"}).start(bundle)
+    container.wait_output(b"1\n2\n3\n")
+    assert not blocks(runv)[1]
+    (file,) = runv.run("factory", "keep", container.id).ok().out.splitlines()
+    assert file.startswith("translations-mine-single-") and (templates / file).exists() and runv.state(container.id)["status"] == "paused"
+    refused = runv.run("factory", "keep", container.id)
+    assert refused.code == 1 and "it does not record" in refused.err, refused
+    runv.run("resume", "--vm", container.id).ok()  # for whom that is not enough
+    assert container.exec("echo", "awake").ok().out == "awake\n"
+    container.delete()
+    container = replace(named, env={**named.env, "RUNV_TCG_KEEP": "record"}).start(bundle)
+    container.wait_output(b"1\n2\n3\n")
+    translated, taken = blocks(runv)
+    assert taken > 5 * translated
+    container.delete()
     assert runv.run("factory", "destroy").ok().out.startswith("removed ") and not templates.exists()

@@ -35,6 +35,8 @@ _END_TIMEOUT_S = 1.0
 # QEMU's status when the guest has powered off or reset itself, as after a panic.
 _GUEST_RESET = 0
 _CONSOLE_LINES = 12
+# The most that QEMU has room for in a file of translations: none of it is to be dropped on the way.
+_RECORD_MIB = 96
 
 
 class Wanted(NamedTuple):
@@ -64,6 +66,7 @@ class Wanted(NamedTuple):
     tcg_buffer_mib: int = 32
     tcg_release_s: int = 0
     translations: str = ""  # the folder of what others have translated; empty to do without
+    translations_name: str = ""  # which of it is taken first, and what is kept is called
     keeps: bool = False  # what the machine translates is for others
 
 
@@ -101,7 +104,23 @@ def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool =
         tcg_buffer_mib=settings.number("tcg_buffer_mib"),
         tcg_release_s=choice.tcg_release_s(settings, qemu_program),
         translations=settings.text("template_folder") if choice.keeps_translations(settings, qemu_program, accelerator) else "",
+        translations_name=choice.translations_name(settings),
     )
+
+
+def recording(wanted: Wanted) -> Wanted:
+    """The same as one whose translations, all from its boot on, can be kept for others."""
+    return wanted._replace(templates="", keeps=True, tcg_release_s=0, tcg_buffer_mib=_RECORD_MIB)
+
+
+def taken(wanted: Wanted) -> str:
+    """The path of the translations that machines like this take; empty where there are none."""
+    return translations.find(wanted.translations, shape(wanted), wanted.translations_name, "")
+
+
+def records(wanted: Wanted) -> bool:
+    """Whether what a machine like this translates is worth to be kept: it can be, and there is nothing of that name."""
+    return bool(wanted.translations) and not translations.find(wanted.translations, shape(wanted), wanted.translations_name)
 
 
 SHAPE = ("qemu", "kernel", "initrd", "kernel_parameters", "accelerator", "transport", "kind", "share", "hotplug_ports")
@@ -244,7 +263,7 @@ def _start(
         opened[:0] = [fd for nic in nics for fd in nic.vhost_fds]
         machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics, pci=host.pci)
         if wanted.translations and not wanted.keeps:
-            machine = machine._replace(translations=translations.find(wanted.translations, machine))
+            machine = machine._replace(translations=translations.find(wanted.translations, machine, wanted.translations_name, ""))
         origin = come.origin(machine) if come is not None else origins.choose(machine, wanted.templates)
         try:
             _start_processes(sandbox, origin.machine, wanted, host, binds, opened, null, come)
@@ -271,6 +290,7 @@ def _record(wanted: Wanted, container: str, transport: str, cid: int) -> Sandbox
         memory_max_mib=wanted.most.memory_mib,
         cloned=bool(wanted.templates),
         machine=shape_of(wanted),
+        keeps=translations.path_of(wanted.translations, shape(wanted), wanted.translations_name) if wanted.keeps else "",
     )
 
 

@@ -1,5 +1,5 @@
 """Making translations (``runv.vm.translations``): a machine boots and walks through a container's life, and QEMU writes down what it has translated on
-the way. Where a machine was made without, that goes on in the background."""
+the way. Where a machine was made without, that goes on in the background. Or somebody's own machine has walked, and what it has translated is kept."""
 
 import os
 
@@ -7,17 +7,16 @@ from runv.errors import ConfigError, HostError, StateError
 from runv.files import locked_folder, remove_tree
 from runv.log import Log
 from runv.processes import spawn
-from runv.sandbox.layout import sandboxes
+from runv.sandbox.layout import SandboxFolder, sandboxes
 from runv.sandbox.machine import boot
 from runv.sandbox.machine.factory import default_wanted
+from runv.sandbox.pause import locked, standing
 from runv.sandbox.remove import end_sandbox
 from runv.settings import Settings, program
-from runv.state import SANDBOXES
+from runv.state import SANDBOXES, Container
 from runv.vm import template, translations
 from runv.vm.translations import Translations
 
-# The most that QEMU has room for in the file: none of it is to be dropped on the way.
-_BUFFER_MIB = 96
 _WRITE_TIMEOUT_S = 60.0
 # Behind every container.
 _NICE = 19
@@ -28,32 +27,66 @@ def make(settings: Settings, log: Log) -> Translations:
 
     :raise RunvError: they cannot be made, or somebody else is making some
     """
-    wanted = default_wanted(settings)
+    wanted = default_wanted(settings)._replace(translations_name="")  # the rehearsal is of any use
     folder = wanted.translations
     if not folder:
         raise ConfigError("nothing can be kept of what is translated here", hint="it takes an emulated processor, the QEMU that `make qemu` builds, the setting tcg_keep, and a template_folder that is not mounted noexec")
     template.make_folder(folder)
-    place = template.rehearsal(folder)
-    os.makedirs(os.path.join(place, SANDBOXES), 0o700, exist_ok=True)
+    place = _place(folder)
     with locked_folder(place, 0):
         remove_halves(folder)
         return _make(folder, place, wanted, log)
 
 
-def _make(folder: str, place: str, wanted: boot.Wanted, log: Log) -> Translations:
-    from runv.sandbox.rehearsal.machine import rehearsed
+def keep(container: Container) -> Translations:
+    """What the machine of a container has translated becomes the translations for those like it. The machine stands still from then on, paused.
+
+    :raise RunvError: it records nothing, or what it has recorded cannot be kept
+    """
+    with locked(container) as (sandbox, _):
+        record = sandbox.load()
+        if not record.keeps:
+            translates = record.machine.get("accelerator") == "tcg"
+            hint = "create it with the setting tcg_keep = record, where there are no translations of the name tcg_name yet" if translates else "under KVM nothing is translated"
+            raise StateError(f"cannot keep what the machine of {container.id} has translated: it does not record", hint=hint)
+        folder = os.path.dirname(record.keeps)
+        template.make_folder(folder)
+        place = _place(folder)
+        with locked_folder(place, _WRITE_TIMEOUT_S):
+            made = _keep(sandbox, place, record.keeps)
+        record.keeps = ""  # what it translates from now on is not all of it
+        sandbox.save(record)
+        return made
+
+
+def _place(folder: str) -> str:
+    place = template.rehearsal(folder)
+    os.makedirs(os.path.join(place, SANDBOXES), 0o700, exist_ok=True)
+    return place
+
+
+def _keep(sandbox: SandboxFolder, place: str, path: str) -> Translations:
+    """The caller holds the lock of ``place``."""
     from runv.vm import qmp
 
     new = os.path.join(place, "new")
-    wanted = wanted._replace(templates="", keeps=True, tcg_release_s=0, tcg_buffer_mib=_BUFFER_MIB)
     try:
-        sandbox = rehearsed(place, wanted, log, lambda sandbox: qmp.keep_translations(sandbox.path("qmp.sock"), new, _WRITE_TIMEOUT_S))
-        end_sandbox(sandbox)
-        return translations.publish(new, folder, boot.shape(wanted))
+        with standing(sandbox):
+            qmp.keep_translations(sandbox.path("qmp.sock"), new, _WRITE_TIMEOUT_S)
+        return translations.publish(new, path)
     except OSError as error:
-        raise HostError(f"keep translations in {folder}", error) from error
+        raise HostError(f"keep translations in {path}", error) from error
     finally:
         translations.discard(new)
+
+
+def _make(folder: str, place: str, wanted: boot.Wanted, log: Log) -> Translations:
+    from runv.sandbox.rehearsal.machine import rehearsed
+
+    made: list[Translations] = []
+    path = translations.path_of(folder, boot.shape(wanted))
+    end_sandbox(rehearsed(place, boot.recording(wanted), log, lambda sandbox: made.append(_keep(sandbox, place, path))))
+    return made[0]
 
 
 def remove_halves(folder: str) -> int:
@@ -85,10 +118,9 @@ def begin(wanted: boot.Wanted) -> None:
 
     :raise HostError: the process cannot be started
     """
-    if not wanted.translations or translations.find(wanted.translations, boot.shape(wanted)):
+    if not wanted.translations or boot.taken(wanted):
         return
-    place = template.rehearsal(wanted.translations)
-    os.makedirs(os.path.join(place, SANDBOXES), 0o700, exist_ok=True)
+    place = _place(wanted.translations)
     try:
         with locked_folder(place, 0):
             pass

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from tests.vm.harness import own_templates
+from runv.settings import load
+from runv.vm import choice
+from tests.vm.harness import own_templates, runv_program
 
 from .harness import Daemon, running, until
+
+OWN = Path(runv_program()).resolve().parents[1] / "libexec/runv/qemu-system-x86_64"
 
 pytestmark = pytest.mark.vm
 
@@ -27,6 +32,9 @@ def test_a_machine_that_waited(tmp_path_factory: pytest.TempPathFactory) -> None
     with own_templates(), running(folder, ready_machines=1) as daemon:
         until(lambda: waits(daemon), "a machine waits")
         [ready] = infras(daemon)
+        if OWN.exists() and choice.accelerator(load()).value == "tcg":
+            assert list(Path(os.environ["RUNV_TEMPLATE_FOLDER"]).glob("translations-pods-*"))  # the first one has recorded them
+            assert any(b"translations-pods-" in word for word in Path(f"/proc/{daemon.qemu(ready)}/cmdline").read_bytes().split(b"\0"))
         peer = daemon.run("peer", ["sleep", "1000"])
         assert peer == ready
         until(lambda: waits(daemon), "another one waits")

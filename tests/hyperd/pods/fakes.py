@@ -46,6 +46,8 @@ class World:
         self.health: dict[str, Healthcheck] = {}
         self.ended: dict[str, asyncio.Event] = {}
         self.abandoned: list[str] = []
+        self.lacks_translations = False
+        self.recording: set[str] = set()
 
     async def call(self, *words: str) -> None:
         self.calls.append(words)
@@ -84,10 +86,15 @@ class Runtime:
         self.world = world
         self.root = world.folder
 
-    async def create(self, container: str, bundle: Path, timeout_s: float) -> None:
+    async def create(self, container: str, bundle: Path, timeout_s: float, *, record: bool = False) -> None:
         await self.world.call("create", container)
         self.world.status[container] = "created"
+        if record and self.world.lacks_translations:
+            self.world.recording.add(container)
         self.world.ended[container] = asyncio.Event()
+
+    def records(self, container: str) -> bool:
+        return container in self.world.recording
 
     async def start(self, container: str) -> None:
         await self.world.call("start", container)
@@ -118,6 +125,10 @@ class Runtime:
         await self.world.call(*arguments)
         if arguments[0] in ("pause", "resume"):
             self.world.status[arguments[-1]] = {"pause": "paused", "resume": "running"}[arguments[0]]
+        if arguments[:2] == ("factory", "keep"):
+            self.world.recording.remove(arguments[2])
+            self.world.status[arguments[2]] = "paused"
+            self.world.lacks_translations = False
         return ""
 
     async def output(self, *arguments: str, timeout_s: float = 0.0, stdin: bytes = b"") -> tuple[int, bytes, bytes]:

@@ -125,6 +125,37 @@ def test_nothing_is_left_of_those_that_waited(tmp_path: Path) -> None:
     run(tmp_path, work)
 
 
+@pytest.mark.parametrize("fault", ["", "factory", "exec", "start"])
+def test_the_first_one_records_what_it_translates_for_those_that_follow(tmp_path: Path, fault: str) -> None:
+    async def work(world: World) -> None:
+        world.lacks_translations = True
+        world.faults = Once({fault: UnavailableError("not today")} if fault else {})
+        async with daemon(world, settings(tmp_path, 2)):
+            both = await waiting(world, 2)
+        [recorded] = {call[1] for call in world.calls if call[0] == "create" and not call[1].endswith("-warm")} - {*both}
+        # A pod's ways: it is started, and its container runs and is looked into.
+        made = [call for call in world.calls if call[:2] in (("start", recorded), ("create", f"{recorded}-warm"), ("exec", f"{recorded}-warm"), ("factory", "keep"))]
+        ways = [("start", recorded), ("create", f"{recorded}-warm"), ("exec", f"{recorded}-warm", "/program"), ("factory", "keep", recorded)]
+        assert made == ways[: {"": 4, "factory": 4, "exec": 3, "start": 1}[fault]] and world.lacks_translations is bool(fault)
+        assert not world.status and not world.namespaces and not world.files and not world.faults
+
+    run(tmp_path, work)
+
+
+def test_a_recording_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
+    async def work(world: World) -> None:
+        world.lacks_translations = True
+        world.hold["factory"] = asyncio.Event()
+        async with daemon(world, settings(tmp_path)) as manager:
+            while not any(call[0] == "factory" for call in world.calls):
+                await asyncio.sleep(0.005)
+            [recording] = world.recording
+            assert await running(manager, pod_of(container())) != recording
+        assert recording not in world.status and recording not in world.namespaces and recording not in world.files
+
+    run(tmp_path, work)
+
+
 def test_those_of_a_daemon_that_was_killed_are_removed(tmp_path: Path) -> None:
     async def work(world: World) -> None:
         world.status |= {"0123456789abcdef": "created", "0123456789abcdef-warm": "running"}

@@ -40,6 +40,11 @@ class Socket(socket.socket):
         self.close()
 
 
+
+def _no_number(text: str) -> "Any":
+    raise ValueError(f"{text} is no number")
+
+
 try:
     from _json import encode_basestring, encode_basestring_ascii, make_encoder, make_scanner
 
@@ -51,7 +56,7 @@ try:
         object_pairs_hook = None
         parse_float = float
         parse_int = int
-        parse_constant = float
+        parse_constant = _no_number
         memo: "dict[str, str]" = {}  # noqa: RUF012 - the scanner empties it
 
     def _refuse(value: object) -> None:
@@ -66,7 +71,7 @@ except (ImportError, TypeError):  # a Python that has other ones
 
     def loads(text: str) -> "Any":
         """``json.loads``."""
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_number)
 
     def dumps(value: object) -> str:
         """``json.dumps``."""
@@ -79,7 +84,7 @@ except (ImportError, TypeError):  # a Python that has other ones
 else:
 
     def loads(text: str) -> "Any":
-        """``json.loads``.
+        """``json.loads``, without NaN and its like.
 
         :raise ValueError: it is no JSON
         """

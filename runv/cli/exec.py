@@ -1,10 +1,10 @@
 """What ``exec`` runs: the process of a file, or the container's own with the flags' changes."""
 
-import json
 import os
 
 from runv.cli.parse import Parsed
 from runv.errors import ConfigError, NotFoundError, UsageError, reason
+from runv.quick import dumps, loads
 from runv.sandbox.process import Options
 from runv.spec.process import Process, parse_process
 from runv.state import Container
@@ -29,7 +29,7 @@ def process_of(container: Container, parsed: Parsed) -> "tuple[Process, dict[str
     if len(parsed.arguments) < 2:
         raise ConfigError("process args cannot be empty")
     raw = _from_flags(_own_process(container), parsed)
-    return parse_process(json.dumps(raw).encode(), "exec")
+    return parse_process(dumps(raw).encode(), "exec")
 
 
 def read_file(path: str) -> bytes:
@@ -43,7 +43,7 @@ def read_file(path: str) -> bytes:
 
 def _own_process(container: Container) -> "dict[str, Any]":
     try:
-        config = json.loads(read_file(container.path("config.json")))
+        config = loads(read_file(container.path("config.json")).decode())
     except ConfigError:
         raise NotFoundError("container does not exist") from None
     return dict(config["process"])

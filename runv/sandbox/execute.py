@@ -1,14 +1,13 @@
 """One more process in a container that exists: ``exec``."""
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 
 from runv.agent.client import CALL_TIMEOUT_S, Agent
 from runv.errors import AgentError, RunvError, StateError
 from runv.files import write_atomic
 from runv.processes import Identity
+from runv.quick import suppress
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.process import Options, guest_process, open_terminal
@@ -67,7 +66,7 @@ def execute(
     with connect(folder) as starter, connect(folder) as agent:
         agent.post("exec", {**request, "spec": guest_process(raw)}, timeout_s)
         # The guest makes the process meanwhile.
-        with _given_up_on_failure(agent, request):
+        try:
             standing = standin.start(
                 settings.artefact("standin"),
                 f"{container.id} {name}",
@@ -76,6 +75,11 @@ def execute(
                 network=f"/proc/{init.pid}/ns/net",
                 foreground_terminal=options.foreground and process.terminal,
             )
+        except BaseException:
+            # A process that has an owner ends, and is forgotten, with the owner's connection.
+            with suppress(RunvError):
+                agent.post("wait", {**request, "owner": True})
+            raise
         try:
             _take_process(agent, timeout_s)
             _attach(standing, agent, request, process, options)
@@ -89,17 +93,6 @@ def execute(
             os.unlink(pid_file)
             raise
     return Executed(standing.identity, pid_file)
-
-
-@contextlib.contextmanager
-def _given_up_on_failure(agent: Agent, request: "dict[str, Any]") -> Iterator[None]:
-    """A process that has an owner ends, and is forgotten, with the owner's connection."""
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(RunvError):
-            agent.post("wait", {**request, "owner": True})
-        raise
 
 
 def _take_process(agent: Agent, timeout_s: float) -> None:

@@ -1,41 +1,48 @@
 """Waiting for a process in the foreground: signals are passed on, the terminal is put back, the exit status is the process's."""
 
-import contextlib
 import os
-import signal
-from collections.abc import Iterator
 
 from runv.processes import Identity
+from runv.quick import signal, suppress
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from typing import Any
 
 _NOT_FORWARDED = {signal.SIGCHLD, signal.SIGURG, signal.SIGPIPE, signal.SIGTTIN, signal.SIGTTOU}
 _SIGNALLED = 128
 
 
-@contextlib.contextmanager
-def held_signals() -> Iterator[None]:
+class held_signals:  # noqa: N801 - called like a function
     """Keeps signals pending while a process is made, so that none gets lost before somebody can pass it on."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    def __enter__(self) -> None:
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+    def __exit__(self, *_: object) -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
 
 
-@contextlib.contextmanager
-def raw_terminal(wanted: bool) -> Iterator[None]:
+class raw_terminal:  # noqa: N801 - called like a function
     """Puts the terminal on standard input into raw mode, and back."""
-    if not wanted:
-        yield
-        return
-    import termios
-    import tty
 
-    before = termios.tcgetattr(0)
-    tty.setraw(0)
-    try:
-        yield
-    finally:
-        termios.tcsetattr(0, termios.TCSADRAIN, before)
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted
+        self._before: list[Any] = []
+
+    def __enter__(self) -> None:
+        if self._wanted:
+            import termios
+            import tty
+
+            self._before = termios.tcgetattr(0)
+            tty.setraw(0)
+
+    def __exit__(self, *_: object) -> None:
+        if self._wanted:
+            import termios
+
+            termios.tcsetattr(0, termios.TCSADRAIN, self._before)
 
 
 def wait(process: Identity, *, terminal: bool) -> int:
@@ -51,5 +58,5 @@ def wait(process: Identity, *, terminal: bool) -> int:
             return code if code >= 0 else _SIGNALLED - code
         number = signal.sigwaitinfo(signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}).si_signo
         if number not in skipped:
-            with contextlib.suppress(ProcessLookupError):
+            with suppress(ProcessLookupError):
                 os.kill(process.pid, number)

@@ -3,9 +3,8 @@
 By hand, unlike the rest of config.json: ``exec`` needs nothing else, and msgspec's import takes longer than all that ``exec`` does.
 """
 
-import json
-
 from runv.errors import ConfigError
+from runv.quick import loads
 from runv.spec import limits, process_rules
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
@@ -126,7 +125,7 @@ def parse_process(data: bytes, name: str) -> "tuple[Process, Raw]":
     """
     limits.check_size(data, name)
     try:
-        raw = json.loads(data, parse_constant=_no_number)
+        raw = loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{name} is not JSON: {error}") from error
     if not isinstance(raw, dict):
@@ -135,7 +134,3 @@ def parse_process(data: bytes, name: str) -> "tuple[Process, Raw]":
     limits.check_limits(raw, name, "$")
     process_rules.check_process(process, name, "$")
     return process, raw
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")

@@ -32,6 +32,12 @@ def test_what_is_no_json(text: str) -> None:
         loads(text)
 
 
+@pytest.mark.parametrize("text", ["NaN", "[-Infinity]"])
+def test_what_is_no_number(text: str) -> None:
+    with pytest.raises(ValueError, match="is no number"):
+        loads(text)
+
+
 def test_what_json_cannot_say() -> None:
     for value in ({1, 2}, b"", [object()]):
         with pytest.raises(TypeError):

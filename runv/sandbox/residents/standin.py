@@ -1,18 +1,22 @@
 """The host process that stands for a container process: its start, and handing it the process's connections."""
 
-import json
 import os
-import socket
-from collections.abc import Callable
+import sys
 
 from runv import cgroups
 from runv.agent.client import Agent
 from runv.errors import HostError, RunvError
 from runv.files import connect_unix
 from runv.processes import Identity, spawn
+from runv.quick import Socket, dumps, socket
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _CONFIG_TIMEOUT_S = 30.0
 _PTY_NAME = b"/dev/ptmx"
+_INT = 4
 
 
 class Terminal:
@@ -44,7 +48,7 @@ def start(
     network: str,
     foreground_terminal: bool,
     own_mounts: bool = False,
-    meanwhile: Callable[[], object] = lambda: None,
+    meanwhile: "Callable[[], object]" = lambda: None,
 ) -> Standin:
     """Starts a stand-in with our own stdio. With mounts of its own it is in all its namespaces when this returns, else when ``attach`` does.
 
@@ -125,7 +129,7 @@ def attach(
             config["sync"] = sync
             for kind in ("mnt", "net"):
                 home.append(os.open(f"/proc/self/ns/{kind}", os.O_RDONLY | os.O_CLOEXEC))  # noqa: PERF401 - closed below when one fails
-        message = json.dumps(config).encode()
+        message = dumps(config).encode()
         fds = [agent.detach().fileno(), *(stream.fileno() for stream in streams), *([terminal.fd] if terminal.kind == "pty" else []), *home]
         _configure(standin.config, message, fds)
     finally:
@@ -140,12 +144,17 @@ def attach(
 def _configure(config: socket.socket, message: bytes, fds: list[int]) -> None:
     config.settimeout(_CONFIG_TIMEOUT_S)
     try:
-        socket.send_fds(config, [message], fds)
+        _send(config, message, fds)
         answer = config.recv(4096)
     except OSError as error:
         raise HostError("configure the stand-in", error) from error
     if answer != b'{"ok":true}':
         raise RunvError(f"cannot configure the stand-in: {answer.decode(errors='replace') or 'it has ended'}")
+
+
+def _send(link: socket.socket, message: bytes, fds: list[int]) -> None:
+    """``socket.send_fds``."""
+    link.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds))])
 
 
 def open_console(console_socket: str, size: tuple[int, int] | None) -> Terminal:
@@ -162,10 +171,10 @@ def open_console(console_socket: str, size: tuple[int, int] | None) -> Terminal:
             import termios
 
             termios.tcsetwinsize(slave, size)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
+        with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(_CONFIG_TIMEOUT_S)
             connect_unix(link, console_socket)
-            socket.send_fds(link, [_PTY_NAME], [master])
+            _send(link, _PTY_NAME, [master])
     except OSError as error:
         os.close(slave)
         raise HostError(f"send the terminal to {console_socket}", error) from error

@@ -23,14 +23,18 @@ def resynchronise(link_fd: int, deadline: float, alive: Callable[[], bool] = lam
     link = socket.socket(fileno=link_fd)
     try:
         link.settimeout(max(0.001, deadline - time.monotonic()))
-        link.sendall(_ZEROS)
+        zeros = memoryview(_ZEROS)
         seen = b""
-        while not seen.endswith(_HELLO):
+        while zeros or not seen.endswith(_HELLO):
             if not alive():
                 raise AgentLostError("the machine has ended")
             if time.monotonic() > deadline:
                 raise AgentLostError("the guest's agent did not answer in time")
-            if select.select([link], [], [], _POLL_S)[0]:
+            # They are more than the socket holds, and a machine that has ended reads none.
+            readable, writable, _ = select.select([link], [link] if zeros else [], [], _POLL_S)
+            if writable:
+                zeros = zeros[link.send(zeros) :]
+            if readable:
                 chunk = link.recv(1 << 16)
                 if not chunk:
                     raise AgentLostError("the machine has ended")

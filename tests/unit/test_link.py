@@ -64,3 +64,11 @@ def test_a_machine_that_says_nothing_or_ends() -> None:
     theirs.close()
     with ours, pytest.raises(AgentLostError):
         resynchronise(ours.fileno(), time.monotonic() + 10)
+
+
+def test_a_machine_that_reads_nothing_more() -> None:
+    """As one that has ended, whose end of the link is still held here; what is sent is more than a socket takes."""
+    ours, theirs = socket.socketpair()
+    ends = iter([True, True, False])
+    with ours, theirs, pytest.raises(AgentLostError, match="the machine has ended"):
+        resynchronise(ours.fileno(), time.monotonic() + 60, lambda: next(ends))

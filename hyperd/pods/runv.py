@@ -48,7 +48,10 @@ class Runv:
         self._program = shutil.which(program or _installed()) or program or "runv"
         self._unprotected = _unprotected()
         self._command_s = command_s
-        settings = load()
+        try:
+            settings = load()
+        except RunvError as error:
+            raise UnavailableError(f"cannot read runv's settings: {error}") from error
         self._keeps = settings.text("tcg_keep") == AUTO
         self._environment = {**os.environ, **(environment or {})}
         if not settings.text("tcg_name"):

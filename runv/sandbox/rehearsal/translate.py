@@ -47,7 +47,7 @@ def keep(container: Container) -> Translations:
         record = sandbox.load()
         if not record.keeps:
             translates = record.machine.get("accelerator") == "tcg"
-            hint = "create it with the setting tcg_keep = record, where there are no translations of the name tcg_name yet" if translates else "under KVM nothing is translated"
+            hint = "create it with the setting tcg_keep = record and our own QEMU, where there are no translations of the name tcg_name yet" if translates else "under KVM nothing is translated"
             raise StateError(f"cannot keep what the machine of {container.id} has translated: it does not record", hint=hint)
         folder = os.path.dirname(record.keeps)
         template.make_folder(folder)
@@ -70,6 +70,7 @@ def _keep(sandbox: SandboxFolder, place: str, path: str) -> Translations:
     from runv.vm import qmp
 
     new = os.path.join(place, "new")
+    translations.discard(new)  # of one who was killed; a machine may still be writing it
     try:
         with standing(sandbox):
             qmp.keep_translations(sandbox.path("qmp.sock"), new, _WRITE_TIMEOUT_S)

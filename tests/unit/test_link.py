@@ -61,10 +61,6 @@ def test_a_machine_that_says_nothing_or_ends() -> None:
     with guest() as (link, _), pytest.raises(AgentLostError, match="the machine has ended"):
         resynchronise(link.fileno(), time.monotonic() + 10, lambda: False)
     ours, theirs = socket.socketpair()
-    ends = iter([True, True, False])  # QEMU dies before it reads, and somebody holds its end of the link
-    with ours, theirs, pytest.raises(AgentLostError, match="the machine has ended"):
-        resynchronise(ours.fileno(), time.monotonic() + 10, lambda: next(ends))
-    ours, theirs = socket.socketpair()
     theirs.close()
     with ours, pytest.raises(AgentLostError):
         resynchronise(ours.fileno(), time.monotonic() + 10)

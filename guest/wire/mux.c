@@ -3,6 +3,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -335,6 +336,7 @@ static void mux_calm(struct loop *loop, struct timer *timer)
 	}
 	give_back(mux->in, MUX_IN_SIZE);
 	give_back(mux->out, MUX_OUT_SIZE);
+	malloc_trim(0); /* the channels' queues */
 }
 
 static void mux_busy(struct mux *mux)

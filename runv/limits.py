@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 # QEMU without the guest's memory: 60 MiB of its own under TCG, 32 of them translated code; worker threads, page tables and sockets on top.
 _QEMU_BYTES = 128 * _MIB
+# Of one that records its translations: more room for code, tables about it, and the file, whose pages are those of who writes it.
+_RECORD_BYTES = 160 * _MIB
 _PAGE_TABLES_SHIFT = 6  # 1/64 of the guest's memory: 8 bytes for each page, twice over, and the rest to spare
 _GUEST_KERNEL_BYTES = 64 * _MIB
 _STANDIN_BYTES = 32 * _MIB
@@ -48,11 +50,13 @@ class Setting(NamedTuple):
     late: bool = False
 
 
-def of_machine(memory_mib: int, vcpus: int, *, cloned_mib: int = 0) -> Extra:
+def of_machine(memory_mib: int, vcpus: int, *, cloned_mib: int = 0, records: bool = False) -> Extra:
     """For the cgroup of the container that a machine was made for: all of the guest's memory may come to be used, by whatever container of the pod.
-    What came from a template, ``cloned_mib``, may be counted twice: who is the first to look at a page of it that was never written brings that in as well."""
+    What came from a template, ``cloned_mib``, may be counted twice: who is the first to look at a page of it that was never written brings that in as well.
+    ``records``: what it translates is to be kept."""
     memory = (memory_mib + cloned_mib) * _MIB
-    return Extra(_QEMU_BYTES + (memory >> _PAGE_TABLES_SHIFT), memory, _QEMU_TASKS + vcpus + _STANDIN_TASKS)
+    own = _QEMU_BYTES + (_RECORD_BYTES if records else 0)
+    return Extra(own + (memory >> _PAGE_TABLES_SHIFT), memory, _QEMU_TASKS + vcpus + _STANDIN_TASKS)
 
 
 def of_standin() -> Extra:

@@ -118,6 +118,7 @@ class ReadyMachines:
             await self._tools.runtime.start(pod.id)
             await self._warm(pod, thoroughly=True)
             await self._tools.runtime.call("factory", "keep", pod.id, timeout_s=self._tools.config.timeouts.create_s)
+            _LOG.info("a machine has recorded what it translates, for those that follow", extra={"id": pod.id})
         except HyperError as error:
             _LOG.warning("cannot keep what a machine has translated: %s", error.message)
 

@@ -47,7 +47,8 @@ class Plan(NamedTuple):
         if self.host is not None:
             return limits.of_standin()
         wanted = self.wanted
-        return limits.of_machine(wanted.memory_mib, wanted.vcpus, cloned_mib=wanted.memory_mib if wanted.templates else 0)
+        cloned_mib = wanted.memory_mib if wanted.templates else 0
+        return limits.of_machine(wanted.memory_mib, wanted.vcpus, cloned_mib=cloned_mib, records=wanted.keeps)
 
     @property
     def binds(self) -> list[Bind]:

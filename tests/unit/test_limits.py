@@ -41,6 +41,8 @@ def test_memory_makes_room_for_the_machine() -> None:
     limit = int(small["memory.limit_in_bytes"])
     assert limit == 256 * MIB + extra.memory > 256 * MIB + 60 * MIB
     assert int(small["memory.memsw.limit_in_bytes"]) == limit + 20 * MIB
+    # 64 MiB more of code, and a file of 55.
+    assert of_machine(256, 1, records=True).memory - extra.memory > 128 << 20
     clone = of_machine(256, 1, cloned_mib=256)
     assert int(texts(Resources(memory=Memory(limit=10 * MIB)), 2, clone)["memory.max"]) > 2 * 256 * MIB
     standin = texts(Resources(memory=Memory(limit=10 * MIB)), 2, of_standin())

@@ -170,7 +170,8 @@ def _save(sandbox: SandboxFolder, size: Size) -> SandboxRecord:
 
 def extra_of(record: SandboxRecord) -> limits.Extra:
     """What the host's cgroup of the container that a machine was made for has to hold beside that."""
-    return limits.of_machine(record.memory_mib, record.vcpus, cloned_mib=record.boot_mib if record.cloned else 0)
+    cloned_mib = record.boot_mib if record.cloned else 0
+    return limits.of_machine(record.memory_mib, record.vcpus, cloned_mib=cloned_mib, records=bool(record.keeps))
 
 
 def _fit_host(sandbox: SandboxFolder, record: SandboxRecord) -> Any:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from hyperd.errors import UnavailableError
 from hyperd.pods.runv import Runv, RunvFailure
 
 # exec --pid-file FILE CONTAINER COMMAND...: something that stands for the program is left behind when the call is killed.
@@ -59,3 +60,28 @@ def test_a_program_that_hangs_is_not_left(runv: Runv, tmp_path: Path, cancelled:
     while alive(int(told.read_text())):
         assert time.monotonic() < end, "it is still there"
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("set_to", "records", "others", "first"),
+    [("auto", True, "take", "record"), ("auto", False, "auto", "record"), ("off", True, "off", "off"), ("take", True, "take", "take")],
+)  # fmt: skip
+def test_what_machines_are_to_translate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_to: str, records: bool, others: str, first: str
+) -> None:
+    monkeypatch.setenv("RUNV_CONFIG", "/dev/null")
+    monkeypatch.setenv("RUNV_TCG_KEEP", set_to)
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$RUNV_TCG_KEEP $RUNV_TCG_NAME" >>{tmp_path}/said\n')
+    program.chmod(0o755)
+    made = Runv(str(program), tmp_path / "root", command_s=20.0, records=records)
+    asyncio.run(made.create("c", tmp_path, 20.0))
+    asyncio.run(made.create("c", tmp_path, 20.0, record=True))
+    assert (tmp_path / "said").read_text().splitlines() == [f"{others} pods", f"{first} pods"]
+    assert not made.records("c")
+
+
+def test_settings_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RUNV_TCG_KEEP", "sometimes")
+    with pytest.raises(UnavailableError, match=r"cannot read runv's settings: .*RUNV_TCG_KEEP"):
+        Runv("runv", tmp_path, command_s=20.0)

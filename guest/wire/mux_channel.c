@@ -8,7 +8,7 @@
 #include "mux_internal.h"
 
 enum {
-	CREDIT_STEP = MUX_WINDOW / 8, /* returned in steps this large: few frames, and the sender never runs dry */
+	CREDIT_STEP = MUX_WINDOW / 4, /* returned in steps this large: few frames, and the sender never runs dry */
 	QUEUE_MAX = 2 * MUX_WINDOW,   /* the credit, and what a descriptor held before an end took its place */
 	LINGER_MS = 5000,             /* how long data between two ends of which one is gone may wait without progress */
 };

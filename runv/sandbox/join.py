@@ -75,13 +75,19 @@ def network_path(config: "Config") -> str:
     return next((ns.path for ns in config.linux.namespaces or [] if ns.type == "network"), "")
 
 
-def check_network(path: str) -> None:
-    """:raise ConfigError: ``path`` is no namespace, or the host's own"""
-    wanted = _inode(path)
-    if wanted is None:
-        raise ConfigError(f"cannot use network namespace {path}: no such file or directory")
-    if wanted == _inode("/proc/self/ns/net"):
-        raise ConfigError(f"cannot use network namespace {path}: a virtual machine cannot use the host's own network")
+def checked_network(config: "Config") -> str:
+    """The same, where a machine can use it.
+
+    :raise ConfigError: it is no namespace, or the host's own
+    """
+    path = network_path(config)
+    if path:
+        wanted = _inode(path)
+        if wanted is None:
+            raise ConfigError(f"cannot use network namespace {path}: no such file or directory")
+        if wanted == _inode("/proc/self/ns/net"):
+            raise ConfigError(f"cannot use network namespace {path}: a virtual machine cannot use the host's own network")
+    return path
 
 
 def guest_namespaces(root: str, config: "Config", host: Container | None, sandbox: SandboxFolder) -> list[dict[str, Any]]:

@@ -115,12 +115,10 @@ def destroy(folder: str) -> int:
 
 
 def begin(wanted: boot.Wanted) -> None:
-    """Has translations made in the background, if there are none for machines like this and nobody is at it.
+    """Has translations made in the background, for machines like this, unless somebody is at it. The caller has found that there are none.
 
     :raise HostError: the process cannot be started
     """
-    if not wanted.translations or boot.taken(wanted):
-        return
     place = _place(wanted.translations)
     try:
         with locked_folder(place, 0):

@@ -91,9 +91,7 @@ def _plan(container: Container, options: Options, request: Request, settings: Se
         raise ConfigError("config.json: $.process.terminal: must be as it was when the container was saved")
     make_root(container.root)
     host = join.find_host(container.root, config)
-    netns = join.network_path(config)
-    if netns:
-        join.check_network(netns)
+    netns = join.checked_network(config)
     relative = cgroups.relative_path(config.linux.cgroups_path, container.id, systemd=options.systemd_cgroup)
     return _Plan(
         document=document,

@@ -155,11 +155,15 @@ class Container:
         """Creation is complete: from now on the container is ``created``."""
         write_atomic(self.path("ready"), "")
 
+    def execs_folder(self) -> str:
+        """Where the pid files of its other processes are; made with the first of them."""
+        return self.path("exec")
+
     def exec_standins(self) -> list[Identity]:
         """The host processes of the container's other processes, ended ones included."""
+        folder = self.execs_folder()
         with suppress(FileNotFoundError):
-            names = os.listdir(self.path("exec"))
-            return [found for name in names if (found := read_identity(self.path("exec", name))) is not None]
+            return [found for name in os.listdir(folder) if (found := read_identity(os.path.join(folder, name))) is not None]
         return []
 
 

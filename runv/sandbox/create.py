@@ -68,7 +68,8 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
         _share_memory(agent, plan)
         terminal = _create_in_guest(container, sandbox, agent, plan, mounts, seccomp, log)
         view.show(standing.identity, config, plan.binds, container.folder)
-        making.hand_over(standing, agent, container, terminal, cgroups.memory_folder(plan.groups), brings_machine=plan.host is None)
+        memory, own_pids = cgroups.memory_folder(plan.groups), join.has_own_pids(config)
+        making.hand_over(standing, agent, container, terminal, memory, own_pids=own_pids, brings_machine=plan.host is None)
     finally:
         agent.close()
     cgroups.apply(plan.groups, late)

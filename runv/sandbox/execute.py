@@ -57,9 +57,9 @@ def execute(
     if status == PAUSED and not ignore_paused:
         raise StateError("cannot exec in a paused container (use --ignore-paused to override)")
     name = f"exec-{os.getpid()}-{time.monotonic_ns()}"
-    os.makedirs(container.path("exec"), 0o700, exist_ok=True)
-    _forget_ended(container)
-    pid_file = container.path("exec", f"{name}.pid")
+    os.makedirs(container.execs_folder(), 0o700, exist_ok=True)
+    _forget_ended(container.execs_folder())
+    pid_file = os.path.join(container.execs_folder(), f"{name}.pid")
     folder = SandboxFolder(container.root, record.sandbox)
     request = {"container": container.id, "process": name}
     timeout_s = _PAUSED_TIMEOUT_S if status == PAUSED else CALL_TIMEOUT_S
@@ -111,10 +111,10 @@ def _attach(standing: standin.Standin, agent: Agent, request: "dict[str, Any]", 
             os.close(terminal.fd)
 
 
-def _forget_ended(container: Container) -> None:
+def _forget_ended(folder: str) -> None:
     from runv.processes import read_identity
 
-    for name in os.listdir(container.path("exec")):
-        identity = read_identity(container.path("exec", name))
+    for name in os.listdir(folder):
+        identity = read_identity(os.path.join(folder, name))
         if identity is not None and not identity.alive():
-            os.unlink(container.path("exec", name))
+            os.unlink(os.path.join(folder, name))

@@ -90,6 +90,11 @@ def checked_network(config: "Config") -> str:
     return path
 
 
+def has_own_pids(config: "Config") -> bool:
+    """Whether the container's first process is the first of a pid namespace, with whose end the kernel ends all others in it."""
+    return any(namespace.type == "pid" and not namespace.path for namespace in config.linux.namespaces or [])
+
+
 def guest_namespaces(root: str, config: "Config", host: Container | None, sandbox: SandboxFolder) -> list[dict[str, Any]]:
     """The namespaces as the agent wants them: shared ones by the name of the container they are shared with.
 

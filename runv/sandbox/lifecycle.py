@@ -8,7 +8,7 @@ from runv.files import locked_folder, read_text
 from runv.log import Log
 from runv.network.names import names_in
 from runv.network.resolver import kinds_at
-from runv.processes import Identity, kill_and_wait
+from runv.processes import Identity, kill_all, kill_and_wait
 from runv.quick import signal, suppress
 from runv.sandbox import hookpoints
 from runv.sandbox.connection import connect
@@ -129,6 +129,7 @@ def _kill_standin(container: Container, number: int) -> None:
     standin = container.standin()
     if number != signal.SIGKILL or standin is None or not standin.alive():
         raise StateError("container not running")
+    kill_all(container.exec_standins(), _KILL_TIMEOUT_S)  # first, as the kernel has it where a pid namespace ends
     kill_and_wait(standin, _KILL_TIMEOUT_S)
 
 

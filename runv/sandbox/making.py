@@ -137,15 +137,18 @@ def hand_over(
     terminal: standin.Terminal,
     memory_group: str,
     *,
+    own_pids: bool,
     brings_machine: bool,
 ) -> None:
     """Gives a stand-in the container's first process, and its terminal. That of the container that brings the machine watches the network.
 
+    :param own_pids: the process is the first of its pid namespace, and ends after all that were executed in the container
     :raise RunvError: as of ``standin.attach``
     """
     sync = (program(), "--root", container.root, "interface", "sync", container.id) if brings_machine else ()
+    execs = container.execs_folder() if own_pids else ""
     try:
-        standin.attach(standing, agent, container.id, "init", terminal, memory_group=memory_group, sync=sync)
+        standin.attach(standing, agent, container.id, "init", terminal, memory_group=memory_group, execs=execs, sync=sync)
     finally:
         if terminal.fd >= 0:
             os.close(terminal.fd)

@@ -16,6 +16,7 @@ from runv.state import Container, ContainerRecord
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.agent.client import Agent
+    from runv.processes import Identity
 
 KILL_TIMEOUT_S = 10.0
 _AGENT_TIMEOUT_S = 10.0
@@ -34,12 +35,18 @@ def remove(container: Container) -> None:
         record = _rebuilt(container)
     if record is not None:
         _leave_sandbox(container, record, SandboxFolder(container.root, record.sandbox))
-    left = kill_all([container.standin(), container.relay(), container.watcher(), *container.exec_standins()], KILL_TIMEOUT_S)
+    left = _kill_standins(container)
     if left is not None:
         raise StateError(f"cannot kill process {left.pid} of container {container.id}")
     if record is not None:
         cgroups.remove(record.made_groups)
     remove_tree(container.folder)
+
+
+def _kill_standins(container: Container) -> "Identity | None":
+    """Returns one that does not die. Those of `exec` end before that of the first process, as processes of a pid namespace do."""
+    left = kill_all(container.exec_standins(), KILL_TIMEOUT_S)
+    return kill_all([container.standin(), container.relay(), container.watcher()], KILL_TIMEOUT_S) or left
 
 
 def _rebuilt(container: Container) -> ContainerRecord | None:

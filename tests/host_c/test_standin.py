@@ -7,6 +7,7 @@ import socket
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from tests.fakes.agent import FakeAgent
 from tests.guest_build import Kind
 from tests.host_c.process import assert_idle, open_files, wait_until
-from tests.host_c.standin import STREAMS, configure, creator_pair, running_standin, spawn, swallow_errors
+from tests.host_c.standin import STREAMS, configure, creator_pair, popen, running_standin, spawn, swallow_errors
 
 PIPE = subprocess.PIPE
 
@@ -290,3 +291,47 @@ def test_links_that_come_and_go_are_told(programs: Path, tmp_path: Path) -> None
             os.close(fd)
         other.kill()
         other.wait()
+
+
+def pid_file(folder: Path, pid: int, later: int = 0) -> None:
+    """As `exec` writes it; ``later``: of one that had the pid before."""
+    start = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
+    (folder / f"{pid}-{later}.pid").write_text(f"{pid} {start - later}")
+
+
+def ends_within(process: "subprocess.Popen[bytes]", seconds: float) -> bool:
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
+    return process.returncode is not None
+
+
+@pytest.mark.parametrize(("end", "code"), [("exit", 7), ("lost", -signal.SIGKILL)])
+def test_what_was_executed_ends_first(programs: Path, tmp_path: Path, end: str, code: int) -> None:
+    """Whether the program or the machine has ended. Nobody is waited for who is gone, or is another one with the pid of one that is."""
+    with subprocess.Popen(["sleep", "100"]) as executed, running_standin(programs, execs=str(tmp_path)) as standin:
+        pid_file(tmp_path, executed.pid)
+        pid_file(tmp_path, os.getpid(), later=1)
+        for name, text in [("empty", ""), ("half", "12"), ("gone", f"{2**22} 1"), ("none", "-1 1"), ("word", "x y")]:
+            (tmp_path / f"{name}.pid").write_text(text)
+        if end == "exit":
+            standin.agent.end(standin.wait_id, exit=7)
+            with pytest.raises(EOFError):
+                standin.agent.receive()
+        else:
+            standin.agent.vanish()
+        waits = not ends_within(popen(standin), 0.3)
+        executed.kill()
+        assert (waits, standin.ended()) == (True, code)
+
+
+def test_what_was_executed_and_does_not_end_is_not_waited_for_long(programs: Path, tmp_path: Path) -> None:
+    with running_standin(programs, execs=str(tmp_path)) as standin:
+        pid_file(tmp_path, os.getpid())
+        standin.agent.end(standin.wait_id, exit=7)
+        assert standin.ended() == 7
+
+
+def test_nothing_was_executed(programs: Path, tmp_path: Path) -> None:
+    with running_standin(programs, execs=str(tmp_path / "none")) as standin:
+        standin.agent.end(standin.wait_id, exit=7)
+        assert standin.ended() == 7

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from runv.errors import ConfigError
+from runv.sandbox.join import has_own_pids
 from runv.spec.annotations import sandbox_of
 from runv.spec.config import parse_config
 from runv.spec.default import default_config
@@ -199,6 +200,19 @@ def test_the_default_is_good_and_kept_whole() -> None:
     assert document.raw == default_config()
     assert document.config.process is not None
     assert document.config.process.args == ["sh"]
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "own"),
+    [
+        ([{"type": "mount"}, {"type": "pid"}], True),
+        ([{"type": "pid", "path": "/proc/17/ns/pid"}, {"type": "mount"}], False),
+        ([{"type": "mount"}], False),
+        (None, False),
+    ],
+)
+def test_whose_the_pid_namespace_is(namespaces: list[dict[str, str]] | None, own: bool) -> None:
+    assert has_own_pids(read(changed("linux.namespaces", namespaces))) is own
 
 
 @pytest.mark.parametrize("version", ["1.0.0", "1.0.2-dev", "1.0.0-rc5", "1.1.0", "1.2.1", "1.3.0", "1.9.9"])

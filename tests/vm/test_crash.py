@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import time
@@ -209,6 +210,39 @@ def test_an_execs_standin_is_killed(runv: Runtime, bundle: Bundle) -> None:
     wait_until(lambda: "2000" not in runv.run("ps", created.id).ok().out, "the end of the process in the guest")
     assert created.status() == "running"
     created.exec("true").ok()
+    delete_twice(runv, created.id)
+
+
+def has_ended(process: int) -> bool:
+    """Of a descriptor of it."""
+    return bool(select.select([process], [], [], 0)[0])
+
+
+ENDINGS: dict[str, Callable[[Created], object]] = {
+    "kill": lambda created: created.kill().ok(),
+    "qemu": lambda created: kill(qemu_of(created.runtime.root)),
+    "delete": lambda created: created.delete(),
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_was_executed_ends_before_its_container(runv: Runtime, bundle: Bundle, ending: str) -> None:
+    """As with processes of a pid namespace, whose first one is the last to end. Here the other one's stand-in is slow to hear of it."""
+    created = runv.start(bundle.args("sleep", "1000"))
+    runv.run("exec", "--detach", created.id, "sleep", "2000").ok()
+    pid = pid_in(runv.root, f"{created.id}/exec/*.pid")
+    first, other = os.pidfd_open(created.pid), os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        ENDINGS[ending](created)
+        assert select.select([first], [], [], 0.3)[0] == [] or has_ended(other)
+        os.kill(pid, signal.SIGCONT)
+        assert select.select([first], [], [], 10 * SLOW)[0] == [first]
+        assert has_ended(other)
+        assert created.wait() == -signal.SIGKILL
+    finally:
+        os.close(first)
+        os.close(other)
     delete_twice(runv, created.id)
 
 

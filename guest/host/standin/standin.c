@@ -25,6 +25,7 @@
 
 #include "standin_control.h"
 #include "standin_copy.h"
+#include "standin_execs.h"
 #include "standin_links.h"
 #include "standin_oom.h"
 
@@ -50,6 +51,7 @@ struct config {
 	json_t *root; /* owns the names */
 	const char *container, *process;
 	const char *memory; /* the host's memory cgroup of the container; NULL: it is not to hear of out-of-memory kills */
+	const char *execs; /* a folder of pid files; those processes end before this one. NULL: nobody has to */
 	enum terminal terminal;
 	json_t *sync; /* what brings changed links to the guest; its namespaces are the last of fds. NULL: nothing does */
 	int fds[FDS_MAX];
@@ -105,8 +107,15 @@ static _Noreturn void die_by(int number)
 	_exit(128 + number);
 }
 
-static _Noreturn void end_as(struct status status)
+static _Noreturn void end(const struct standin *standin)
 {
+	struct status status = standin->control.status;
+
+	if (standin->config.execs != NULL) {
+		/* Had only this connection been lost, it is what makes the guest end the others. */
+		close(standin->control.fd);
+		execs_wait(standin->config.execs);
+	}
 	if (status.kind == STATUS_EXIT)
 		_exit(status.value);
 	die_by(status.kind == STATUS_SIGNAL ? status.value : SIGKILL);
@@ -190,9 +199,9 @@ static int standin_run(struct standin *standin)
 		again = copier_run(&standin->copier);
 		show_oom(standin);
 		if (status->kind == STATUS_LOST)
-			end_as(*status);
+			end(standin);
 		if (status->kind != STATUS_NONE && (copier_drained(&standin->copier) || standin->impatient))
-			end_as(*status);
+			end(standin);
 	}
 	return ret;
 }
@@ -229,8 +238,9 @@ static const char *parse(struct config *config, const char *text, size_t len)
 	const char *terminal;
 
 	config->root = json_loadb(text, len, 0, NULL);
-	if (config->root == NULL || json_unpack(config->root, "{s:s, s:s, s:s, s?s, s?o}", "container", &config->container, "process",
-						&config->process, "terminal", &terminal, "memory", &config->memory, "sync", &config->sync) < 0)
+	if (config->root == NULL || json_unpack(config->root, "{s:s, s:s, s:s, s?s, s?s, s?o}", "container", &config->container,
+						"process", &config->process, "terminal", &terminal, "memory", &config->memory, "execs",
+						&config->execs, "sync", &config->sync) < 0)
 		return "container, process or terminal is missing";
 	for (size_t i = 0; i < sizeof(terminals) / sizeof(*terminals); i++) {
 		if (strcmp(terminals[i].name, terminal) != 0)

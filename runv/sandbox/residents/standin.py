@@ -109,11 +109,20 @@ def _prepare(groups: list[str], network: str, *, own_mounts: bool) -> None:
 
 
 def attach(
-    standin: Standin, agent: Agent, container: str, process: str, terminal: Terminal, *, memory_group: str = "", sync: tuple[str, ...] = ()
+    standin: Standin,
+    agent: Agent,
+    container: str,
+    process: str,
+    terminal: Terminal,
+    *,
+    memory_group: str = "",
+    execs: str = "",
+    sync: tuple[str, ...] = (),
 ) -> None:
     """Opens the process's streams and gives them, and ``agent``'s own connection, to the stand-in, which owns the process from then on.
 
     :param memory_group: the host's cgroup that is to have an out-of-memory event for each one in the container
+    :param execs: a folder of pid files: it ends after these processes, or a few seconds later than it would
     :param sync: the command to run, in our own namespaces, when something changes in the network namespace that the stand-in is in
     :raise RunvError: a stream could not be opened, or the stand-in has ended
     """
@@ -125,6 +134,8 @@ def attach(
         config: dict[str, object] = {"container": container, "process": process, "terminal": terminal.kind}
         if memory_group:
             config["memory"] = memory_group
+        if execs:
+            config["execs"] = execs
         if sync:
             config["sync"] = sync
             for kind in ("mnt", "net"):

@@ -177,7 +177,8 @@ def _make(container: Container, plan: _Plan, log: Log) -> Identity:
             agent.call("rename", {"container": plan.entry.id, "to": container.id})
         terminal = open_terminal(config.process, plan.options)
         view.show(standing.identity, config, [], container.folder)
-        making.hand_over(standing, agent, container, terminal, cgroups.memory_folder(plan.groups), brings_machine=plan.host is None)
+        memory, own_pids = cgroups.memory_folder(plan.groups), join.has_own_pids(config)
+        making.hand_over(standing, agent, container, terminal, memory, own_pids=own_pids, brings_machine=plan.host is None)
     finally:
         agent.close()
     cgroups.apply(plan.groups, late)

@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 _VERBS = {"resolve": "looking for", "download": "downloading", "unpack": "unpacking", "upload": "uploading", "done": "done"}
 
 
+def _thing(name: str) -> str:
+    """What a line is about: a blob by its digest, or, while that is still looked for, an image by its name."""
+    return short(name) if name.startswith("sha256:") else name
+
+
 def follow(lines: Iterable[Any], *, quiet: bool = False) -> dict[str, Any]:
     """Shows the progress on the standard error. The last line that is no progress, which says what came of it."""
     result: dict[str, Any] = {}
@@ -58,7 +63,7 @@ class Plain(Show):
         if (what, digest) not in self._said:
             self._said.add((what, digest))
             total = line.get("total") or 0
-            note(f"{short(digest) or 'image'}: {_VERBS.get(what, what)}{f' {show_size(total)}' if total else ''}")
+            note(f"{_thing(digest) or 'image'}: {_VERBS.get(what, what)}{f' {show_size(total)}' if total else ''}")
 
 
 class Bars(Show):
@@ -71,7 +76,7 @@ class Bars(Show):
 
     def update(self, line: dict[str, Any]) -> None:
         what, digest = str(line.get("what", "")), str(line.get("digest") or "")
-        text = f"{short(digest)} {_VERBS.get(what, what)}".strip()
+        text = f"{_thing(digest)} {_VERBS.get(what, what)}".strip()
         total, done = line.get("total") or None, line.get("done") or 0
         if total:
             self._totals[digest] = total

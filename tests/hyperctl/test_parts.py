@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hyperctl import humans, output, settings, template, terminal
+from hyperctl import humans, output, progress, settings, template, terminal
 from hyperctl.commands.copy import Side, parse_side
 from hyperctl.commands.ports import parse_forward
 from hyperctl.errors import CtlError
@@ -209,3 +209,24 @@ def test_forwards() -> None:
     for text in ("", "x", "80:", "0", "1:99999"):
         with pytest.raises(CtlError):
             parse_forward(text)
+
+
+# --- progress ---
+
+
+def test_progress_of_an_image(capsys: pytest.CaptureFixture[str]) -> None:
+    """An image is called by its whole name, a blob by the beginning of its digest."""
+    blob = {"digest": "sha256:" + "0123456789abcdef" * 4, "total": 2048}
+    lines = [
+        {"progress": {"what": "resolve", "digest": "registry.example:5000/nosuchimage:latest"}},
+        {"progress": {"what": "resolve", "digest": "nosuchimage:latest"}},
+        {"progress": {"what": "download", "done": 1, **blob}},
+        {"progress": {"what": "download", "done": 2, **blob}},
+        {"image": {"id": "1"}},
+    ]
+    assert progress.follow(lines) == {"image": {"id": "1"}}
+    assert capsys.readouterr().err.splitlines() == [
+        "registry.example:5000/nosuchimage:latest: looking for",
+        "nosuchimage:latest: looking for",
+        "0123456789ab: downloading 2.00 KiB",
+    ]

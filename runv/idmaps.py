@@ -2,10 +2,10 @@
 
 import errno
 import os
-import signal
 from typing import NamedTuple
 
 from runv import linux
+from runv.quick import signal
 
 # Nobody's: -1 is no id at all.
 _SPARE = 2**32 - 2

@@ -3,15 +3,15 @@
 A socket's file can be shared, but nobody can connect to it from another kernel: such connections are carried (``runv.sandbox.residents.relay``).
 """
 
-import contextlib
 import errno
 import os
-import socket
 import stat
 from collections import deque
 from typing import NamedTuple
 
 from runv.files import connect_unix
+from runv.quick import Socket as Link
+from runv.quick import socket, suppress
 
 # What is looked at below a folder: enough for what people share for its sockets, and nothing against the size of a file system.
 _DEPTH_MAX = 3
@@ -42,7 +42,7 @@ def below(folder: str) -> list[Socket]:
     """
     found: list[Socket] = []
     for path in _candidates(folder):
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             status = os.lstat(path)
             kind = _kind_of(path) if stat.S_ISSOCK(status.st_mode) else ""
             if kind:
@@ -63,7 +63,7 @@ def _candidates(folder: str) -> list[str]:
     left = _ENTRIES_MAX
     while folders and left:
         path, depth = folders.popleft()
-        with contextlib.suppress(OSError), os.scandir(path) as entries:
+        with suppress(OSError), os.scandir(path) as entries:
             for entry in entries:
                 left -= 1
                 if entry.is_dir(follow_symlinks=False):
@@ -84,7 +84,7 @@ def _kind_of(path: str) -> str:
 
 
 def _probe(path: str, kind: int) -> int:
-    with socket.socket(socket.AF_UNIX, kind) as link:
+    with Link(socket.AF_UNIX, kind) as link:
         link.setblocking(False)
         try:
             connect_unix(link, path)

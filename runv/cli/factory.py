@@ -12,7 +12,8 @@ from runv.errors import UsageError
 from runv.files import read_text
 from runv.log import Log
 from runv.processes import read_identity
-from runv.sandbox.machine import boot, factory
+from runv.sandbox.machine import factory
+from runv.sandbox.machine.shape import shape, taken
 from runv.sandbox.rehearsal import translate
 from runv.sandbox.waiting import pool
 from runv.sandbox.waiting.serve import limit, serve
@@ -133,13 +134,13 @@ def _show_list(found: list[Template], translated: list[Translations], machines: 
 def _show_status(settings: Settings, kind: str) -> int:
     wanted = factory.default_wanted(settings)
     found = template.templates(wanted.templates) if wanted.templates else []
-    ready = bool(wanted.templates) and template.find(wanted.templates, boot.shape(wanted)) is not None
+    ready = bool(wanted.templates) and template.find(wanted.templates, shape(wanted)) is not None
     status = {
         "in_use": bool(wanted.templates),
         "folder": settings.text("template_folder"),
         "templates": len(found),
         "default_ready": ready,
-        "translated": bool(wanted.translations) and bool(boot.taken(wanted)),
+        "translated": bool(wanted.translations) and bool(taken(wanted)),
         "pool": {
             "folder": settings.text("pool_folder"),
             "served": pool.is_served(settings.text("pool_folder")),

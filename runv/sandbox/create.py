@@ -1,30 +1,23 @@
-"""Making a container: config.json and a bundle in, a created container out. What fails half-way is undone by ``remove``."""
+"""Making a container: config.json and a bundle in, a created container out. What fails half-way is undone by ``remove``.
 
-from typing import Any
+Until there is a stand-in, which waits for the kernel, as little is imported as will do: everything else is while it waits.
+"""
 
-from runv import cgroups, limits
-from runv.agent.client import Agent
-from runv.errors import AgentError, HostError
+import os
+
+from runv import cgroups
+from runv.errors import HostError
 from runv.files import locked_folder
 from runv.log import Log
 from runv.processes import Identity
-from runv.sandbox import hookpoints, join, making, wishes
+from runv.sandbox import making, notified, wishes
 from runv.sandbox.filters import Filter
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.links import network
-from runv.sandbox.machine import boot
+from runv.sandbox.machine.wanted import Wanted
 from runv.sandbox.planning import Plan, settle
-from runv.sandbox.process import Options, guest_process, open_terminal
-from runv.sandbox.remove import remove
-from runv.sandbox.residents import notify, standin
-from runv.sandbox.storage import disks
-from runv.sandbox.waiting.pool import take
+from runv.sandbox.process import Options
 from runv.settings import Settings
-from runv.spec.annotations import is_infra
 from runv.state import Container, check_id
-from runv.storage import plan as storage
-from runv.storage.devices import place_devices
-from runv.storage.memory import share_of
 
 
 def create(root: str, container_id: str, options: Options, settings: Settings, log: Log) -> Identity:
@@ -42,6 +35,8 @@ def create(root: str, container_id: str, options: Options, settings: Settings, l
                 with Filter(plan.wanted.filter, plan.document.raw) as seccomp:
                     return _make(container, plan, seccomp, log)
             except BaseException:
+                from runv.sandbox.remove import remove
+
                 remove(container)
                 raise
     finally:
@@ -52,26 +47,15 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
     config = plan.document.config
     sandbox = making.sandbox_of(container, plan.host)
     record = making.write_down(container, sandbox, plan.document, plan.options, plan.groups, rootfs=plan.storage.rootfs)
-    if notify.wanted():
-        notify.prepare(container)
+    if notified.wanted():
+        notified.prepare(container)
     late = making.enter_cgroups(record, config, plan.extra)
-    waited = bool(plan.pool) and take(plan.pool, sandbox, lambda: boot.describe(plan.wanted))
-    namespace = network.namespace_of(sandbox) if waited else making.namespace_for(plan.network, plan.host)
+    waited = _take_waiting(plan, sandbox)
+    namespace = _namespace_of(sandbox) if waited else making.namespace_for(plan.network, plan.host)
     standing = making.stand_in(container, plan.wanted.standin, config, plan.options, plan.groups, namespace, _import_the_rest)
-    from runv.sandbox import view
-    from runv.sandbox.entering import enter
+    from runv.sandbox.completing import complete
 
-    agent = enter(container, sandbox, plan, standing.identity, log, waited=waited)
-    try:
-        mounts = _carry(container, sandbox, agent, plan, standing.identity)
-        unwatched = _watch(container, sandbox, agent, plan)
-        _share_memory(agent, plan)
-        terminal = _create_in_guest(container, sandbox, agent, plan, mounts, seccomp, log)
-        view.show(standing.identity, config, plan.binds, container.folder)
-        memory, own_pids = cgroups.memory_folder(plan.groups), join.has_own_pids(config)
-        making.hand_over(standing, agent, container, terminal, memory, own_pids=own_pids, brings_machine=plan.host is None)
-    finally:
-        agent.close()
+    unwatched = complete(container, sandbox, plan, standing, seccomp, log, waited=waited)
     cgroups.apply(plan.groups, late)
     making.make_ready(container, plan.options, standing)
     if plan.rehearses:
@@ -84,9 +68,34 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
     return standing.identity
 
 
-def _translate(wanted: boot.Wanted, log: Log) -> None:
+def _take_waiting(plan: Plan, sandbox: SandboxFolder) -> bool:
+    """Whether the sandbox could be made of a machine that waits."""
+    if not plan.pool or not os.path.isdir(plan.pool):
+        return False
+    from runv.sandbox.machine.shape import describe
+    from runv.sandbox.waiting.pool import take
+
+    return take(plan.pool, sandbox, lambda: describe(plan.wanted))
+
+
+def _namespace_of(sandbox: SandboxFolder) -> str:
+    from runv.sandbox.links import network
+
+    return network.namespace_of(sandbox)
+
+
+def _import_the_rest() -> None:
+    """More than half of all that is imported, while nobody needs us: the stand-in waits until all processors have passed by."""
+    import runv.network.look
+    import runv.network.taps
+    import runv.sandbox.completing  # noqa: F401
+
+
+def _translate(wanted: Wanted, log: Log) -> None:
     """The machines that follow are to have it easier. What cannot be made is no reason to fail."""
-    if boot.taken(wanted):
+    from runv.sandbox.machine.shape import taken
+
+    if taken(wanted):
         return
     from runv.sandbox.rehearsal import translate
 
@@ -94,96 +103,3 @@ def _translate(wanted: boot.Wanted, log: Log) -> None:
         translate.begin(wanted)
     except (OSError, HostError) as error:
         log.debug(f"nobody can be asked to keep what is translated: {error}")
-
-
-def _import_the_rest() -> None:
-    """What is needed after the stand-in is there, or while hooks run: a fifth of all that is to be imported."""
-    import runv.network.look
-    import runv.network.taps
-    import runv.sandbox.entering
-    import runv.sandbox.residents.relay
-    import runv.sandbox.view  # noqa: F401
-
-
-def _carry(
-    container: Container, sandbox: SandboxFolder, agent: Agent, plan: Plan, process: Identity
-) -> list[dict[str, Any]]:
-    """Starts what carries connections from inside; the mounts, complete."""
-    from runv.sandbox.residents import relay
-
-    place = relay.Place(plan.wanted.relay, plan.groups, process.pid, sandbox.path("relay.pid"), sandbox.name)
-    if plan.host is None:
-        relay.carry_resolver(agent, place)
-    if not plan.storage.carried:
-        return plan.storage.mounts
-    place = place._replace(pid_file=container.path("relay.pid"), label=container.id)
-    sources = relay.carry(agent, plan.storage.carried, place)
-    return [
-        {**mount, "source": sources[index]} if index in sources else mount
-        for index, mount in enumerate(plan.storage.mounts)
-    ]
-
-
-def _watch(container: Container, sandbox: SandboxFolder, agent: Agent, plan: Plan) -> str:
-    """Has the container told of what the host changes in its shared folders; a sentence about what is missing of it."""
-    shared = [entry for entry in plan.storage.shared if entry.name != f"{container.id}/rootfs"]
-    qemu = sandbox.process("qemu.pid")
-    if not plan.wanted.watch or not shared or qemu is None:
-        return ""
-    from runv.sandbox.residents import watch
-
-    return watch.start(
-        plan.wanted.watch,
-        agent,
-        shared,
-        kind=plan.wanted.share,
-        share=sandbox.path("share"),
-        qemu=qemu,
-        groups=plan.groups,
-        pid_file=container.path("watch.pid"),
-        label=container.id,
-    )
-
-
-def _share_memory(agent: Agent, plan: Plan) -> None:
-    for memory in plan.storage.memory:
-        try:
-            agent.call("setup", {"shares": [share_of(memory)]})
-        except AgentError as error:
-            if error.kind != "exists":  # then another container of the pod has brought it
-                raise
-
-
-def _create_in_guest(
-    container: Container,
-    sandbox: SandboxFolder,
-    agent: Agent,
-    plan: Plan,
-    mounts: list[dict[str, Any]],
-    seccomp: Filter,
-    log: Log,
-) -> standin.Terminal:
-    raw, config = plan.document.raw, plan.document.config
-    found, characters = disks.find(agent, plan.opened.wishes, plan.devices)
-    placed = place_devices(plan.devices, found, characters)
-    if placed.left_out:
-        log.debug(f"left out devices that the guest does not have: {' '.join(placed.left_out)}")
-    linux = {**(raw.get("linux") or {}), "devices": placed.devices}
-    if linux.get("resources"):
-        linux["resources"] = limits.for_guest({**linux["resources"], "devices": placed.rules}, config.oci_version)
-    if linux.get("seccomp"):
-        linux["seccomp"] = seccomp.take()
-    linux["namespaces"] = join.guest_namespaces(container.root, config, plan.host, sandbox)
-    oci = {
-        "root": storage.placed_root(plan.storage, found),
-        "process": guest_process(notify.with_variable(raw["process"]) if notify.wanted() else raw["process"]),
-        "mounts": storage.placed_mounts(mounts, found),
-        "linux": linux,
-    } | hookpoints.for_guest(container, raw)
-    for name in ("hostname", "domainname"):
-        if raw.get(name):
-            oci[name] = raw[name]
-    if is_infra(config.annotations or {}):
-        oci["pause"] = True
-    agent.call("create", {"container": container.id, "oci": oci})
-    return open_terminal(config.process, plan.options) if config.process else standin.Terminal("none")

@@ -1,10 +1,13 @@
 """seccomp filters, made of a profile on the host: libseccomp compares names for some 70 ms where the guest's processor is emulated, and 3 ms here."""
 
-import json
 import os
-from typing import Any
 
 from runv.processes import Identity, exit_status, identify, kill_and_wait
+from runv.quick import dumps, loads
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from typing import Any
 
 _TIMEOUT_S = 10.0
 
@@ -12,7 +15,7 @@ _TIMEOUT_S = 10.0
 class Filter:
     """A filter in the making, by a child that works while its parent does other things. Whoever has one closes it."""
 
-    def __init__(self, program: str, raw: dict[str, Any]) -> None:
+    def __init__(self, program: str, raw: "dict[str, Any]") -> None:
         """:param program: the path of runv-filter
         :param raw: the configuration; without a profile nothing is made
         """
@@ -25,7 +28,7 @@ class Filter:
     def _start(self, program: str) -> None:
         given, self._made = (os.memfd_create(name, os.MFD_CLOEXEC) for name in ("profile", "filter"))
         try:
-            os.write(given, json.dumps({"seccomp": self._profile}).encode())
+            os.write(given, dumps({"seccomp": self._profile}).encode())
             os.lseek(given, 0, os.SEEK_SET)
             files = [(os.POSIX_SPAWN_DUP2, given, 0), (os.POSIX_SPAWN_DUP2, self._made, 1), (os.POSIX_SPAWN_OPEN, 2, "/dev/null", os.O_WRONLY, 0)]
             self._child = identify(os.posix_spawn(program, [program], {}, file_actions=files))
@@ -34,12 +37,12 @@ class Filter:
         finally:
             os.close(given)
 
-    def take(self) -> dict[str, Any]:
+    def take(self) -> "dict[str, Any]":
         """What the agent takes in the place of the profile. That itself where no filter can be made of it: the guest says why."""
         if self._child is None or exit_status(self._child, _TIMEOUT_S) != 0:
             return self._profile
         try:
-            found: dict[str, Any] = json.loads(os.pread(self._made, os.fstat(self._made).st_size, 0))
+            found: dict[str, Any] = loads(os.pread(self._made, os.fstat(self._made).st_size, 0).decode())
         except ValueError:
             return self._profile
         return found or self._profile

@@ -33,7 +33,7 @@ PROCESSES = ("relay.pid", "virtiofsd.pid", "bridge.pid", "qemu.pid")
 
 class SandboxRecord:
     """sandbox.json: what is needed to talk to a running sandbox. ``container``: the one it was made for. ``vcpus`` and ``memory_mib``: its size,
-    ``machine``: what else shapes it (``runv.sandbox.machine.boot.shape_of``), ``boot_mib``: the memory it was started with, ``vcpus_max`` and ``memory_max_mib``: what it can grow to.
+    ``machine``: what else shapes it (``runv.sandbox.machine.wanted.shape_of``), ``boot_mib``: the memory it was started with, ``vcpus_max`` and ``memory_max_mib``: what it can grow to.
     ``cloned``: it may be the clone of a template. ``keeps``: the file that its translations are to become; empty: they are not recorded."""
 
     __slots__ = ("boot_mib", "cid", "cloned", "container", "keeps", "machine", "memory_max_mib", "memory_mib", "secret", "transport", "vcpus", "vcpus_max")

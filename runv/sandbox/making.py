@@ -1,13 +1,11 @@
 """What ``create`` and ``restore`` have in common: a bundle is read, a container written down and limited, and somebody stands for its process."""
 
 import os
-from collections.abc import Callable
 
 from runv import OCI_VERSION, cgroups, limits
-from runv.agent.client import Agent
 from runv.errors import ConfigError, reason
 from runv.files import write_atomic
-from runv.network.plan import Loan
+from runv.quick import dumps
 from runv.sandbox import claims
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.process import Options
@@ -15,6 +13,13 @@ from runv.sandbox.residents import standin
 from runv.settings import program
 from runv.spec.config import Config, Document, parse_config
 from runv.state import Container, ContainerRecord, timestamp
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from runv.agent.client import Agent
+    from runv.network.plan import Loan
 
 
 def read_bundle(bundle: str) -> Document:
@@ -35,7 +40,7 @@ def read_bundle(bundle: str) -> Document:
     return parse_config(data, "config.json")
 
 
-def loans_of(config: Config) -> list[Loan]:
+def loans_of(config: Config) -> "list[Loan]":
     """The devices of the host's that a container is to have.
 
     :raise HostError: one is not there
@@ -69,8 +74,6 @@ def sandbox_of(container: Container, host: Container | None) -> SandboxFolder:
 
 def write_down(container: Container, sandbox: SandboxFolder, document: Document, options: Options, groups: list[str], *, rootfs: str) -> ContainerRecord:
     """From here on ``delete --force`` finds everything: it is written down before it is made."""
-    import json
-
     config = document.config
     record = ContainerRecord(
         id=container.id,
@@ -84,7 +87,7 @@ def write_down(container: Container, sandbox: SandboxFolder, document: Document,
         made_groups=cgroups.own_folders(groups, claims.claimed(container.root)),
     )
     container.save(record)
-    write_atomic(container.path("config.json"), json.dumps(document.raw))
+    write_atomic(container.path("config.json"), dumps(document.raw))
     return record
 
 
@@ -111,7 +114,7 @@ def stand_in(
     options: Options,
     groups: list[str],
     network: str,
-    meanwhile: Callable[[], object] = lambda: None,
+    meanwhile: "Callable[[], object]" = lambda: None,
 ) -> standin.Standin:
     """Starts the process that stands for the container's first one.
 
@@ -132,7 +135,7 @@ def stand_in(
 
 def hand_over(
     standing: standin.Standin,
-    agent: Agent,
+    agent: "Agent",
     container: Container,
     terminal: standin.Terminal,
     memory_group: str,

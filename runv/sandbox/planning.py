@@ -1,20 +1,22 @@
-"""Settling all of a container that can be settled before anything is made: most bad input ends here."""
+"""Settling all of a container that can be settled before anything is made: most bad input ends here.
+
+Light: until its stand-in is started nobody works but us, so what only a machine needs is imported later (``runv.sandbox.create``).
+"""
 
 import os
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from runv import cgroups, limits
 from runv.errors import ConfigError
 from runv.idmaps import with_root
 from runv.log import Log
-from runv.network.plan import Loan
-from runv.sandbox import join, making, wishes
+from runv.sandbox import join, making, notified, wishes
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.machine import boot
+from runv.sandbox.machine import wanted as machines
 from runv.sandbox.machine.size import Size, machine_size, most
+from runv.sandbox.machine.wanted import Wanted
 from runv.sandbox.process import Options
-from runv.sandbox.residents import notify
-from runv.sandbox.storage import disks
+from runv.sandbox.storage.opened import Opened, used
 from runv.settings import AUTO, Settings
 from runv.spec.config import Config, Document
 from runv.spec.infra import settle_infra
@@ -22,7 +24,10 @@ from runv.state import Container, make_root
 from runv.storage import plan as storage
 from runv.storage.devices import DevicePlan, plan_devices
 from runv.storage.images import merge
-from runv.vm.qemu import Bind
+
+if TYPE_CHECKING:
+    from runv.network.plan import Loan
+    from runv.vm.qemu import Bind
 
 
 class Plan(NamedTuple):
@@ -31,12 +36,12 @@ class Plan(NamedTuple):
     document: Document
     storage: storage.StoragePlan
     devices: DevicePlan
-    opened: disks.Opened
-    wanted: boot.Wanted
+    opened: Opened
+    wanted: Wanted
     groups: list[str]
     host: Container | None
     network: str
-    loans: list[Loan]
+    loans: "list[Loan]"
     options: Options
     pool: str  # the folder of machines of which one might do; empty for none
     rehearses: bool  # where no machine's translations can be taken, some are to be made
@@ -51,8 +56,10 @@ class Plan(NamedTuple):
         return limits.of_machine(wanted.memory_mib, wanted.vcpus, cloned_mib=cloned_mib, records=wanted.keeps)
 
     @property
-    def binds(self) -> list[Bind]:
+    def binds(self) -> "list[Bind]":
         """What the sandbox's share is to show."""
+        from runv.vm.qemu import Bind
+
         binds = [Bind(*shared) for shared in self.storage.shared]
         if self.wanted.share != "9p":
             return binds
@@ -86,13 +93,13 @@ def settle(container: Container, options: Options, settings: Settings, log: Log)
     settings = wishes.with_annotations(wishes.with_vm(settings, config), config)
     size = machine_size(config, Size(settings.number("vcpus"), settings.number("memory_mib")))
     largest = most(config, size, Size(settings.number("vcpus_max"), settings.number("memory_max_mib")))
-    wanted = boot.settle(settings, size, largest, passes_through=bool(devices.pci))
-    if host is None and settings.text("tcg_keep") == "record" and boot.records(wanted):
-        wanted = boot.recording(wanted)
+    wanted = machines.settle(settings, size, largest, passes_through=bool(devices.pci))
+    if host is None and settings.text("tcg_keep") == "record":
+        wanted = _recording(wanted)
     log.debug(f"accelerator {wanted.accelerator}, transport {wanted.transport}, share {wanted.share}, {wanted.kind}")
     return Plan(
         document=document,
-        storage=notify.with_socket(planned, container) if notify.wanted() else planned,
+        storage=notified.with_socket(planned, container) if notified.wanted() else planned,
         devices=devices,
         wanted=wanted,
         groups=cgroups.plan(relative),
@@ -103,7 +110,7 @@ def settle(container: Container, options: Options, settings: Settings, log: Log)
         pool=settings.text("pool_folder") if host is None and not network and planned.shared and not wanted.keeps and _is_usual(config, devices) else "",
         rehearses=host is None and settings.text("tcg_keep") == AUTO and bool(wanted.translations),
         # Last: from here on there is something to close.
-        opened=disks.Opened(merge([*planned.disks, *devices.disks]), _disks_of(host)),
+        opened=Opened(merge([*planned.disks, *devices.disks]), _disks_of(host)),
     )
 
 
@@ -112,5 +119,12 @@ def _is_usual(config: Config, devices: DevicePlan) -> bool:
     return not devices.pci and wishes.memory_policy(config) is None
 
 
+def _recording(wanted: Wanted) -> Wanted:
+    """The same as one that leaves its translations to others, unless there are some of that name."""
+    from runv.sandbox.machine.shape import records
+
+    return machines.recording(wanted) if records(wanted) else wanted
+
+
 def _disks_of(host: Container | None) -> dict[str, bool]:
-    return disks.used(SandboxFolder(host.root, host.load().sandbox)) if host is not None else {}
+    return used(SandboxFolder(host.root, host.load().sandbox)) if host is not None else {}

@@ -3,11 +3,11 @@
 The guest lays them over each other (overlayfs), so the host never mounts an image, and machines that run the same image share its files.
 """
 
-import json
 import os
 from typing import NamedTuple
 
 from runv.errors import ConfigError, reason
+from runv.quick import loads
 from runv.spec.annotations import COPY, LAYERS, PREFIX, ROOTFS_FSTYPE, UPPER
 from runv.storage.images import Wish, wish
 
@@ -52,7 +52,7 @@ def read_layers(annotations: dict[str, str]) -> Layers | None:
 
 def _paths(text: str) -> list[str]:
     try:
-        paths = json.loads(text)
+        paths = loads(text)
     except ValueError as error:
         raise ConfigError(f"config.json: $.annotations: {LAYERS} is not JSON: {error}") from error
     if not isinstance(paths, list) or not paths or not all(isinstance(path, str) for path in paths):

@@ -8,8 +8,9 @@ import pytest
 from runv.cli import factory
 from runv.errors import ConfigError, NotFoundError, UsageError
 from runv.log import Log
-from runv.sandbox.machine import boot
+from runv.sandbox.machine import shape
 from runv.sandbox.machine.size import Size
+from runv.sandbox.machine.wanted import Wanted, recording
 from runv.sandbox.rehearsal import translate
 from runv.settings import OWN_QEMU, load
 from runv.state import Container
@@ -133,18 +134,18 @@ def test_a_name_is_no_path(name: str) -> None:
 
 
 def test_a_machine_records_what_is_not_there(folder: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(boot, "shape", lambda _: machine)
-    wanted = boot.Wanted(
+    monkeypatch.setattr(shape, "shape", lambda _: machine)
+    wanted = Wanted(
         qemu="", kernel="", initrd="", bridge="", relay="", filter="", watch="", standin="", kernel_parameters="", accelerator="tcg", transport="serial",
         kind="microvm", share="9p", virtiofsd=None, vcpus=1, memory_mib=256, most=Size(1, 256), hotplug_ports=4, boot_timeout_s=60, templates="/t",
         tcg_release_s=5, translations=str(folder), translations_name="pods",
     )  # fmt: skip
     made(folder, machine)
-    assert boot.records(wanted) and not boot.records(wanted._replace(translations=""))
-    recording = boot.recording(wanted)
-    assert recording.keeps and not recording.templates and not recording.tcg_release_s and recording.tcg_buffer_mib > wanted.tcg_buffer_mib
-    assert boot.taken(wanted) != made(folder, machine, "pods") == boot.taken(wanted)
-    assert not boot.records(wanted)
+    assert shape.records(wanted) and not shape.records(wanted._replace(translations=""))
+    records = recording(wanted)
+    assert records.keeps and not records.templates and not records.tcg_release_s and records.tcg_buffer_mib > wanted.tcg_buffer_mib
+    assert shape.taken(wanted) != made(folder, machine, "pods") == shape.taken(wanted)
+    assert not shape.records(wanted)
 
 
 def test_a_machine_that_records_nothing_keeps_nothing(tmp_path: Path) -> None:

@@ -1,11 +1,10 @@
 """Starting a sandbox's machine and waiting until its agent answers: QEMU, the bridge, virtiofsd, in this order."""
 
-import json
 import os
 import socket
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from runv import cgroups
 from runv.agent.carrier import CONTROL_PORT
@@ -20,12 +19,11 @@ from runv.sandbox.layout import SandboxFolder, SandboxRecord
 from runv.sandbox.links.cards import nic_of
 from runv.sandbox.machine import origin as origins
 from runv.sandbox.machine.origin import Origin
-from runv.sandbox.machine.size import Size
+from runv.sandbox.machine.shape import machine_of, shape
+from runv.sandbox.machine.wanted import Wanted, shape_of
 from runv.sandbox.remove import kill_processes
-from runv.settings import Settings
-from runv.storage.plan import TAG
-from runv.vm import choice, host_devices, qemu, template, translations, virtiofsd
-from runv.vm.machine import Machine, Share, Transport
+from runv.vm import host_devices, qemu, template, translations, virtiofsd
+from runv.vm.machine import Machine, Transport
 from runv.vm.qemu import Bind
 
 # A clone answers in a tenth of a second, or never.
@@ -35,95 +33,6 @@ _END_TIMEOUT_S = 1.0
 # QEMU's status when the guest has powered off or reset itself, as after a panic.
 _GUEST_RESET = 0
 _CONSOLE_LINES = 12
-# The most that QEMU has room for in a file of translations: none of it is to be dropped on the way.
-_RECORD_MIB = 96
-
-
-class Wanted(NamedTuple):
-    """What the machine is to be, settled before anything is created."""
-
-    qemu: str
-    kernel: str
-    initrd: str
-    bridge: str
-    relay: str
-    filter: str
-    watch: str  # empty: nobody is to watch
-    standin: str
-    kernel_parameters: str
-    accelerator: str
-    transport: str
-    kind: str
-    share: str
-    virtiofsd: virtiofsd.Virtiofsd | None
-    vcpus: int
-    memory_mib: int
-    most: Size
-    hotplug_ports: int
-    boot_timeout_s: int
-    qemu_shim: str = ""  # empty for none
-    templates: str = ""  # their folder; empty to do without
-    tcg_buffer_mib: int = 32
-    tcg_release_s: int = 0
-    translations: str = ""  # the folder of what others have translated; empty to do without
-    translations_name: str = ""  # which of it is taken first, and what is kept is called
-    keeps: bool = False  # what the machine translates is for others
-
-
-def settle(settings: Settings, size: Size, most: Size, *, passes_through: bool = False) -> Wanted:
-    """Finds programs and artefacts, and chooses. ``most``: what the machine may grow to. ``passes_through``: the machine gets devices of the host's as they are.
-
-    :raise RunvError: something is missing
-    """
-    share = choice.share(settings).value
-    kind = choice.machine(settings, passes_through=passes_through, grows=most != size).value
-    qemu_program = choice.qemu_program(settings)
-    accelerator = choice.accelerator(settings).value
-    return Wanted(
-        qemu=qemu_program,
-        kernel=settings.artefact("kernel"),
-        initrd=settings.artefact("initrd"),
-        bridge=settings.artefact("bridge"),
-        relay=settings.artefact("relay"),
-        filter=settings.artefact("filter"),
-        watch=settings.artefact("watch") if settings.text("share_notify") == "on" else "",
-        standin=settings.artefact("standin"),
-        kernel_parameters=settings.text("kernel_parameters"),
-        accelerator=accelerator,
-        transport=choice.transport(settings).value,
-        kind=kind,
-        share=share,
-        virtiofsd=virtiofsd.find(settings.text("virtiofsd")) if share == "virtiofs" else None,
-        vcpus=size.vcpus,
-        memory_mib=size.memory_mib,
-        most=most if kind == "q35" else size,
-        hotplug_ports=settings.number("hotplug_ports"),
-        boot_timeout_s=settings.number("boot_timeout_s"),
-        qemu_shim=choice.qemu_shim(settings),
-        templates=settings.text("template_folder") if settings.text("template") == "auto" else "",
-        tcg_buffer_mib=settings.number("tcg_buffer_mib"),
-        tcg_release_s=choice.tcg_release_s(settings, qemu_program),
-        translations=settings.text("template_folder") if choice.keeps_translations(settings, qemu_program, accelerator) else "",
-        translations_name=choice.translations_name(settings),
-    )
-
-
-def recording(wanted: Wanted) -> Wanted:
-    """The same as one whose translations, all from its boot on, can be kept for others."""
-    return wanted._replace(templates="", keeps=True, tcg_release_s=0, tcg_buffer_mib=_RECORD_MIB)
-
-
-def taken(wanted: Wanted) -> str:
-    """The path of the translations that machines like this take; empty where there are none."""
-    return translations.find(wanted.translations, shape(wanted), wanted.translations_name, "")
-
-
-def records(wanted: Wanted) -> bool:
-    """Whether what a machine like this translates is worth to be kept: it can be, and there is nothing of that name."""
-    return bool(wanted.translations) and not translations.find(wanted.translations, shape(wanted), wanted.translations_name)
-
-
-SHAPE = ("qemu", "kernel", "initrd", "kernel_parameters", "accelerator", "transport", "kind", "share", "hotplug_ports")
 
 
 class Host(NamedTuple):
@@ -261,7 +170,7 @@ def _start(
         # Anew for each try: what a QEMU that ended has claimed is of no use to another.
         nics = tuple(nic_of(card) for card in host.cards)
         opened[:0] = [fd for nic in nics for fd in nic.vhost_fds]
-        machine = _machine(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics, pci=host.pci)
+        machine = machine_of(sandbox, wanted, transport, qmp.fileno(), console)._replace(nics=nics, pci=host.pci)
         if wanted.translations and not wanted.keeps:
             machine = machine._replace(translations=translations.find(wanted.translations, machine, wanted.translations_name, ""))
         origin = come.origin(machine) if come is not None else origins.choose(machine, wanted.templates)
@@ -292,11 +201,6 @@ def _record(wanted: Wanted, container: str, transport: str, cid: int) -> Sandbox
         machine=shape_of(wanted),
         keeps=translations.path_of(wanted.translations, shape(wanted), wanted.translations_name) if wanted.keeps else "",
     )
-
-
-def shape_of(wanted: Wanted) -> dict[str, Any]:
-    """What shapes a machine beside its size: members of ``Wanted``."""
-    return {name: getattr(wanted, name) for name in SHAPE}
 
 
 def _start_processes(
@@ -337,48 +241,6 @@ def _start_processes(
             shim=wanted.qemu_shim,
         )
         listener.close()
-
-
-def shape(wanted: Wanted) -> Machine:
-    """A machine without cards, as far as it has a shape: to look for its template."""
-    return _machine(SandboxFolder("", ""), wanted, Transport(wanted.transport, 0), 0, 0)
-
-
-def waiting(wanted: Wanted) -> Wanted:
-    """The same as it is kept waiting: what it has translated is what it waits for, and is not given back."""
-    return wanted._replace(tcg_release_s=0)
-
-
-def describe(wanted: Wanted) -> str:
-    """All that a machine that waits must have in common with one that is wanted, but its cards."""
-    return json.dumps([bool(wanted.templates), template.describe(shape(waiting(wanted)))])
-
-
-def _machine(sandbox: SandboxFolder, wanted: Wanted, transport: Transport, qmp_fd: int, console_fd: int) -> Machine:
-    socket_path = sandbox.path("fs.sock") if wanted.share == "virtiofs" else ""
-    return Machine(
-        name=sandbox.name,
-        qemu=wanted.qemu,
-        kind=wanted.kind,
-        accelerator=wanted.accelerator,
-        kernel=wanted.kernel,
-        initrd=wanted.initrd,
-        kernel_parameters=wanted.kernel_parameters,
-        shim=wanted.qemu_shim if wanted.share == "9p" else "",
-        tsc_khz=host_devices.tsc_khz(),
-        vcpus=wanted.vcpus,
-        memory_mib=wanted.memory_mib,
-        transport=transport,
-        shares=(Share(TAG, sandbox.path("share"), wanted.share, socket_path),),
-        qmp_fd=qmp_fd,
-        console_fd=console_fd,
-        ports=wanted.hotplug_ports,
-        vcpus_max=wanted.most.vcpus,
-        memory_max_mib=wanted.most.memory_mib,
-        tcg_buffer_mib=wanted.tcg_buffer_mib,
-        tcg_release_s=wanted.tcg_release_s,
-        keeps=wanted.keeps,
-    )
 
 
 def _start_bridge(sandbox: SandboxFolder, program: str, groups: list[str], link: int, null: int) -> None:

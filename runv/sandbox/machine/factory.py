@@ -11,6 +11,7 @@ from runv.network.wire import Card, Wiring
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.machine import boot
 from runv.sandbox.machine.size import Size, within
+from runv.sandbox.machine.wanted import Wanted, settle
 from runv.sandbox.remove import end_sandbox
 from runv.settings import Settings
 from runv.state import make_root
@@ -18,13 +19,13 @@ from runv.vm import template
 from runv.vm.template import Template
 
 
-def default_wanted(settings: Settings) -> boot.Wanted:
+def default_wanted(settings: Settings) -> Wanted:
     """A machine of the size of the settings.
 
     :raise RunvError: a program or an artefact is missing
     """
     size = Size(settings.number("vcpus"), settings.number("memory_mib"))
-    return boot.settle(settings, size, within(size, Size(settings.number("vcpus_max"), settings.number("memory_max_mib"))))
+    return settle(settings, size, within(size, Size(settings.number("vcpus_max"), settings.number("memory_max_mib"))))
 
 
 def make(root: str, settings: Settings, nics: int, log: Log) -> Template:
@@ -54,7 +55,7 @@ def make(root: str, settings: Settings, nics: int, log: Log) -> Template:
             Wiring(cards).close()
 
 
-def _boot(sandbox: SandboxFolder, wanted: boot.Wanted, host: boot.Host, log: Log) -> Template:
+def _boot(sandbox: SandboxFolder, wanted: Wanted, host: boot.Host, log: Log) -> Template:
     launched = boot.launch(sandbox, wanted, host, "", [])
     if not launched.origin.records and launched.origin.template is None:
         launched.origin.close()

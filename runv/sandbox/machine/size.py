@@ -1,10 +1,10 @@
 """How big a machine is: what its containers may use, by the limits of the first one and by what engines say of the whole pod. Pure."""
 
-import json
 import os
 from typing import NamedTuple
 
 from runv.errors import ConfigError
+from runv.quick import loads
 from runv.spec.annotations import (
     MEMORY_MAX_MIB,
     MEMORY_MIB,
@@ -125,7 +125,7 @@ def _containerd(annotations: dict[str, str]) -> Size:
 def _crio(annotations: dict[str, str]) -> Size:
     for name in POD_RESOURCES:
         try:
-            values = json.loads(annotations.get(name) or "{}")
+            values = loads(annotations.get(name) or "{}")
             numbers = [int(values.get(key) or 0) for key in ("cpu_quota", "cpu_period", "memory_limit_in_bytes")]
         except (ValueError, TypeError, AttributeError):
             raise ConfigError(f"config.json: $.annotations[{name!r}]: not an object of numbers") from None

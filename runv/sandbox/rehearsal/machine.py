@@ -11,6 +11,7 @@ from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.links.netrecord import NetRecord
 from runv.sandbox.machine import boot
 from runv.sandbox.machine.fresh import own_setup, share_setup
+from runv.sandbox.machine.wanted import Wanted
 from runv.sandbox.rehearsal.warmup import warm_up
 from runv.sandbox.remove import end_sandbox
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def rehearsed(root: str, wanted: boot.Wanted, log: Log, then: "Callable[[SandboxFolder], None]") -> SandboxFolder:
+def rehearsed(root: str, wanted: Wanted, log: Log, then: "Callable[[SandboxFolder], None]") -> SandboxFolder:
     """Makes a machine in a sandbox of its own below ``root`` and calls ``then`` with it, under its lock. It moves the calling process into a new network
     namespace, in which the machine's spare card is.
 
@@ -42,7 +43,7 @@ def rehearsed(root: str, wanted: boot.Wanted, log: Log, then: "Callable[[Sandbox
     return sandbox
 
 
-def _boot(sandbox: SandboxFolder, wanted: boot.Wanted, wiring: Wiring, log: Log) -> None:
+def _boot(sandbox: SandboxFolder, wanted: Wanted, wiring: Wiring, log: Log) -> None:
     record = NetRecord(sandbox)
     record.cards = [list(card[:4]) for card in wiring.cards]
     record.save()

@@ -8,8 +8,9 @@ from runv.files import locked_folder, remove_tree
 from runv.log import Log
 from runv.processes import spawn
 from runv.sandbox.layout import SandboxFolder, sandboxes
-from runv.sandbox.machine import boot
 from runv.sandbox.machine.factory import default_wanted
+from runv.sandbox.machine.shape import shape
+from runv.sandbox.machine.wanted import Wanted, recording
 from runv.sandbox.pause import locked, standing
 from runv.sandbox.remove import end_sandbox
 from runv.settings import Settings, program
@@ -81,12 +82,12 @@ def _keep(sandbox: SandboxFolder, place: str, path: str) -> Translations:
         translations.discard(new)
 
 
-def _make(folder: str, place: str, wanted: boot.Wanted, log: Log) -> Translations:
+def _make(folder: str, place: str, wanted: Wanted, log: Log) -> Translations:
     from runv.sandbox.rehearsal.machine import rehearsed
 
     made: list[Translations] = []
-    path = translations.path_of(folder, boot.shape(wanted))
-    end_sandbox(rehearsed(place, boot.recording(wanted), log, lambda sandbox: made.append(_keep(sandbox, place, path))))
+    path = translations.path_of(folder, shape(wanted))
+    end_sandbox(rehearsed(place, recording(wanted), log, lambda sandbox: made.append(_keep(sandbox, place, path))))
     return made[0]
 
 
@@ -114,7 +115,7 @@ def destroy(folder: str) -> int:
     return count
 
 
-def begin(wanted: boot.Wanted) -> None:
+def begin(wanted: Wanted) -> None:
     """Has translations made in the background, for machines like this, unless somebody is at it. The caller has found that there are none.
 
     :raise HostError: the process cannot be started
@@ -146,7 +147,7 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith("RUNV_") or name == "PATH"}
 
 
-def _settings(wanted: boot.Wanted) -> dict[str, str]:
+def _settings(wanted: Wanted) -> dict[str, str]:
     """What shapes the machine, wherever it was said."""
     return {
         "RUNV_QEMU": wanted.qemu,

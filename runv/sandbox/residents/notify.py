@@ -8,47 +8,18 @@ import contextlib
 import os
 import select
 import socket
-from typing import Any
 
 from runv.errors import HostError
 from runv.files import short_path
 from runv.log import Log
 from runv.processes import Identity
 from runv.sandbox import lifecycle
-from runv.sockets import Socket
+from runv.sandbox.notified import FOLDER, SOCKET, VARIABLE
 from runv.state import Container
-from runv.storage.plan import Carried, StoragePlan
 
-VARIABLE = "NOTIFY_SOCKET"
-
-_INSIDE = "/run/notify/notify.sock"
-_FOLDER = "notify"
 _MESSAGE_MAX = 4096
 _POLL_S = 0.1
 _BARRIER_S = 30.0
-
-
-def wanted() -> bool:
-    """Whether somebody waits for the container to say that it is ready."""
-    return bool(os.environ.get(VARIABLE))
-
-
-def with_socket(plan: StoragePlan, container: Container) -> StoragePlan:
-    """The plan with the container's notification socket among what is carried."""
-    ours = Socket(os.path.join(os.path.realpath(container.folder), _FOLDER, "notify.sock"), "dgram", 0o777, 0, 0)
-    mount = {"destination": _INSIDE, "type": "bind", "options": ["bind", "nosuid", "noexec", "nodev"]}
-    return plan._replace(mounts=[*plan.mounts, mount], carried=(*plan.carried, Carried(len(plan.mounts), ours)))
-
-
-def with_variable(process: dict[str, Any]) -> dict[str, Any]:
-    """The container's process, told where its socket is. Pure."""
-    others = [entry for entry in process.get("env") or [] if not entry.startswith(f"{VARIABLE}=")]
-    return {**process, "env": [*others, f"{VARIABLE}={_INSIDE}"]}
-
-
-def prepare(container: Container) -> None:
-    """Makes the folder of the socket: where it is, ``start`` waits."""
-    os.mkdir(container.path(_FOLDER), 0o700)
 
 
 def start(container: Container, log: Log, *, foreground: bool) -> None:
@@ -56,10 +27,10 @@ def start(container: Container, log: Log, *, foreground: bool) -> None:
 
     :raise RunvError: it could not be started
     """
-    if not os.path.isdir(container.path(_FOLDER)):
+    if not os.path.isdir(container.path(FOLDER)):
         lifecycle.start(container, log)
         return
-    receiver = _receiver(container.path(_FOLDER, "notify.sock"))
+    receiver = _receiver(container.path(FOLDER, SOCKET))
     try:
         lifecycle.start(container, log)
     except BaseException:

@@ -4,7 +4,6 @@ import os
 import sys
 
 from runv import cgroups
-from runv.agent.client import Agent
 from runv.errors import HostError, RunvError
 from runv.files import connect_unix
 from runv.processes import Identity, spawn
@@ -13,6 +12,8 @@ from runv.quick import Socket, dumps, socket
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from runv.agent.client import Agent
 
 _CONFIG_TIMEOUT_S = 30.0
 _PTY_NAME = b"/dev/ptmx"
@@ -110,7 +111,7 @@ def _prepare(groups: list[str], network: str, *, own_mounts: bool) -> None:
 
 def attach(
     standin: Standin,
-    agent: Agent,
+    agent: "Agent",
     container: str,
     process: str,
     terminal: Terminal,

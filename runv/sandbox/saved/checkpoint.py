@@ -23,6 +23,7 @@ from runv.sandbox.remove import kill_processes, remove
 from runv.sandbox.saved import image, programs
 from runv.sandbox.saved.image import Saved, SavedCard, SavedContainer, SavedDisk
 from runv.sandbox.storage import disks
+from runv.sandbox.storage.opened import used
 from runv.spec.annotations import COPY
 from runv.spec.config import Config, parse_config
 from runv.state import CREATED, CREATING, STOPPED, Container, ContainerRecord
@@ -97,7 +98,7 @@ def _look(sandbox: SandboxFolder, members: list[Container]) -> _Source:
     started = running.started(qemu.pid)
     if started.passes_through:
         raise StateError("cannot checkpoint: a device of the host's was passed through to the machine")
-    serials = list(disks.used(sandbox))
+    serials = list(used(sandbox))
     found = qmp.session(sandbox.path("qmp.sock"), "look at the machine", lambda client: running.look(client, serials, started.cards))
     if found.other or found.vcpus != record.vcpus:
         what = ", ".join(found.other) or f"{found.vcpus} virtual CPUs"
@@ -173,15 +174,15 @@ def _cards(sandbox: SandboxFolder, started: running.Started) -> list[SavedCard]:
 
 def _container(sandbox: SandboxFolder, member: Container) -> SavedContainer:
     record = member.load()
-    used = disks.own_of(sandbox, member.id)
+    own = disks.own_of(sandbox, member.id)
     return SavedContainer(
         id=member.id,
         bundle=record.bundle,
         config=json.loads(read_text(member.path("config.json"))),
         started=bool(record.started),
         paused=os.path.exists(member.path("paused")),
-        disks=[disks.serial_at(sandbox, path, used) for path in disk_paths(record.bundle, _config_of(member))],
-        used=used,
+        disks=[disks.serial_at(sandbox, path, own) for path in disk_paths(record.bundle, _config_of(member))],
+        used=own,
         volumes=_text_of(member.path("volumes.json")),
     )
 

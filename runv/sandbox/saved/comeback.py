@@ -13,9 +13,10 @@ from runv.sandbox.connection import carrier_of
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.links import network
 from runv.sandbox.machine import boot
-from runv.sandbox.machine.boot import Come, Wanted
+from runv.sandbox.machine.boot import Come
 from runv.sandbox.machine.fresh import own_setup
 from runv.sandbox.machine.origin import Origin
+from runv.sandbox.machine.wanted import Wanted
 from runv.sandbox.saved import image
 from runv.sandbox.saved.image import Saved
 from runv.vm import template

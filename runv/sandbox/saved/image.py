@@ -66,7 +66,7 @@ class SavedContainer(_Record, frozen=True):
 
 
 class Saved(_Record, frozen=True):
-    """checkpoint.json. ``machine``: members of ``boot.Wanted``; ``programs``: what QEMU, the kernel and the initramfs must be; ``processor``: the host's,
+    """checkpoint.json. ``machine``: members of ``runv.sandbox.machine.wanted.Wanted``; ``programs``: what QEMU, the kernel and the initramfs must be; ``processor``: the host's,
     where the guest sees it."""
 
     format: int

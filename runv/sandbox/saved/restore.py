@@ -19,8 +19,8 @@ from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.links import network
 from runv.sandbox.machine import boot
-from runv.sandbox.machine.boot import Wanted
 from runv.sandbox.machine.size import Size
+from runv.sandbox.machine.wanted import SHAPE, Wanted, settle, shape_of
 from runv.sandbox.process import Options, open_terminal
 from runv.sandbox.remove import remove
 from runv.sandbox.saved import image, programs
@@ -124,15 +124,15 @@ def _wanted(folder: str, saved: Saved, settings: Settings) -> Wanted:
     :raise ConfigError: this host has others, or cannot run it
     """
     size, most = Size(saved.vcpus, saved.memory_mib), Size(saved.vcpus_max, saved.memory_max_mib)
-    ours = boot.settle(settings, size, most)
+    ours = settle(settings, size, most)
     for name in ("accelerator", "transport"):
         if getattr(ours, name) != saved.machine.get(name):
             raise ConfigError(f"cannot restore from {folder}: it was made with {name} {saved.machine.get(name)}, and here it is {getattr(ours, name)}")
     if programs.processor(ours.accelerator) != saved.processor:
         raise ConfigError(f"cannot restore from {folder}: it was made on another kind of processor")
-    programs.check(folder, boot.shape_of(ours), saved.programs)
-    shape: dict[str, Any] = {name: saved.machine[name] for name in boot.SHAPE if name in saved.machine and name not in programs.NAMES}
-    if shape.keys() | {*programs.NAMES} != {*boot.SHAPE}:
+    programs.check(folder, shape_of(ours), saved.programs)
+    shape: dict[str, Any] = {name: saved.machine[name] for name in SHAPE if name in saved.machine and name not in programs.NAMES}
+    if shape.keys() | {*programs.NAMES} != {*SHAPE}:
         raise ConfigError(f"cannot restore from {folder}: checkpoint.json is damaged: what shapes the machine is missing")
     return ours._replace(**shape, vcpus=saved.vcpus, memory_mib=saved.memory_mib, most=most, templates="")
 

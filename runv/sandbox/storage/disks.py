@@ -12,66 +12,15 @@ from runv.agent.client import Agent
 from runv.errors import ConfigError
 from runv.files import read_text, write_atomic
 from runv.sandbox.layout import SandboxFolder
+from runv.sandbox.storage.opened import Opened, used
 from runv.storage import images
 from runv.storage.devices import DevicePlan, Numbers
-from runv.storage.images import Image, Wish, open_image
+from runv.storage.images import Wish
 from runv.storage.plan import GuestDisk
 from runv.vm.machine import Disk
 
 # The guest waits 10 s for a disk to appear.
 _FIND_TIMEOUT_S = 15.0
-
-
-class Opened:
-    """The disks that a container brings, opened; those its sandbox has already need no opening. Closes what it holds."""
-
-    def __init__(self, wishes: Iterable[Wish], present: dict[str, bool]) -> None:
-        """:param present: serials of what the sandbox has, and whether it is read-only
-        :raise ConfigError: one cannot be opened, or is there read-only and wanted for writing
-        """
-        self.wishes = tuple(wishes)
-        self._images: dict[str, Image] = {}
-        try:
-            self.missing(present)
-        except BaseException:
-            self.close()
-            raise
-
-    def missing(self, present: dict[str, bool]) -> list[Disk]:
-        """Those that are still to be attached; raises as the constructor does."""
-        disks = []
-        for wish in self.wishes:
-            if wish.serial in present:
-                if wish.alone:
-                    raise ConfigError(f"cannot attach disk {wish.path}: another container of the sandbox uses it")
-                if present[wish.serial] and not wish.read_only:
-                    raise ConfigError(f"cannot attach disk {wish.path}: the sandbox has it already, read-only")
-                continue
-            if wish.serial not in self._images:
-                self._images[wish.serial] = open_image(wish)
-            image = self._images[wish.serial]
-            disks.append(Disk(image.serial, image.fd, image.format, image.read_only, image.block_device))
-        return disks
-
-    def close(self) -> None:
-        """Gives the descriptors back; QEMU has its own."""
-        for image in self._images.values():
-            os.close(image.fd)
-        self._images = {}
-
-
-def used(sandbox: SandboxFolder, but: str = "") -> dict[str, bool]:
-    """The serials of the disks that its containers use, all but those of ``but``, and whether they are read-only."""
-    found: dict[str, bool] = {}
-    try:
-        names = os.listdir(sandbox.path("disks"))
-    except FileNotFoundError:
-        return found
-    for name in names:
-        if name != but and not name.startswith("."):
-            with contextlib.suppress(FileNotFoundError):  # without the lock: it has left by now
-                found |= json.loads(read_text(sandbox.path("disks", name)))
-    return found
 
 
 def write_down(sandbox: SandboxFolder, container: str, opened: Opened) -> list[Disk]:
@@ -84,7 +33,7 @@ def write_down(sandbox: SandboxFolder, container: str, opened: Opened) -> list[D
     modes = present | {disk.serial: disk.read_only for disk in missing}
     os.makedirs(sandbox.path("disks"), 0o700, exist_ok=True)
     _save_own(sandbox, container, own_of(sandbox, container) | {wish.serial: modes[wish.serial] for wish in opened.wishes})
-    return missing
+    return [Disk(image.serial, image.fd, image.format, image.read_only, image.block_device) for image in missing]
 
 
 def keep_names(sandbox: SandboxFolder, paths: dict[str, str]) -> None:

@@ -17,6 +17,7 @@ from runv.files import locked_folder, read_text, write_atomic
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.storage import copies, disks
+from runv.sandbox.storage.opened import Opened, used
 from runv.spec.config import Mount
 from runv.state import CREATED, RUNNING, Container
 from runv.storage import plan as storage
@@ -99,7 +100,7 @@ def attach(container: Container, path: str, destination: str, fstype: str, optio
         volumes = _whole(container, sandbox, agent)
         if destination in volumes:
             raise ConfigError(f"cannot attach {path} at {destination}: {volumes[destination].path} is attached there")
-        opened = disks.Opened([wanted], disks.used(sandbox))
+        opened = Opened([wanted], used(sandbox))
         added = wanted.serial not in disks.own_of(sandbox, container.id) or any(
             volume.serial == wanted.serial and volume.added for volume in volumes.values()
         )

@@ -3,7 +3,7 @@
 ::
 
     POOL/ready/<name>/             the folder of a sandbox (``runv.sandbox.layout``) that nobody has yet, with
-                      shape        what shaped its machine (``boot.describe``); only an equal one is taken
+                      shape        what shaped its machine (``runv.sandbox.machine.shape.describe``); only an equal one is taken
     POOL/@sandboxes/<name>/        one that is being made, or removed
 
 A machine that waits has claimed agent, its shares mounted, its ways to a container walked once, a network namespace of its own with a spare card in it, and

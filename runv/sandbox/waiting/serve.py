@@ -13,8 +13,9 @@ from runv.files import locked_folder, write_atomic
 from runv.log import Log
 from runv.processes import read_identity
 from runv.sandbox.layout import SandboxFolder
-from runv.sandbox.machine import boot
 from runv.sandbox.machine.factory import default_wanted
+from runv.sandbox.machine.shape import describe
+from runv.sandbox.machine.wanted import Wanted, waiting
 from runv.sandbox.rehearsal.machine import rehearsed
 from runv.sandbox.waiting import pool
 from runv.settings import Settings
@@ -32,7 +33,7 @@ def serve(settings: Settings, log: Log) -> None:
 
     :raise RunvError: there is a server already, or something that every machine needs is missing
     """
-    folder, wanted = settings.text("pool_folder"), boot.waiting(default_wanted(settings))
+    folder, wanted = settings.text("pool_folder"), waiting(default_wanted(settings))
     if not folder:
         raise ConfigError(f"{settings.sources['pool_folder']}: there is no folder for machines that wait")
     if not limit(settings):
@@ -54,10 +55,10 @@ def limit(settings: Settings) -> int:
 class _Server:
     """The loop. It makes one machine at a time, and is told of machines that were taken or have died."""
 
-    def __init__(self, folder: str, wanted: boot.Wanted, most: int, log: Log) -> None:
+    def __init__(self, folder: str, wanted: Wanted, most: int, log: Log) -> None:
         self._folder = folder
         self._wanted = wanted
-        self._shape = boot.describe(wanted)
+        self._shape = describe(wanted)
         self._most = most
         self._log = log
         self._over = False
@@ -138,7 +139,7 @@ class _Server:
             self._log.debug(f"machine {name} waits")
 
 
-def make(folder: str, wanted: boot.Wanted, shape: str, log: Log) -> str:
+def make(folder: str, wanted: Wanted, shape: str, log: Log) -> str:
     """Makes a machine and leaves it waiting, standing still; its name. It moves the calling process into the machine's network namespace.
 
     :raise RunvError: it cannot be made; nothing of it is left then

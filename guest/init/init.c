@@ -123,7 +123,7 @@ static int prepare(struct agent *agent, const struct options *options, struct er
 	agent->transport = agent->test ? TRANSPORT_TEST : read_transport();
 	if (cgroup_init(error) < 0 || net_boot(error) < 0)
 		return -1;
-	agent->first_filter = agent->test ? -1 : device_filter_first();
+	device_filters_keep(agent->device_filters);
 	result = loop_init(&agent->loop);
 	if (result < 0)
 		return error_sys(error, -result, "cannot make the event loop");

@@ -52,6 +52,9 @@ int signals_init(struct agent *agent, struct error *error)
 
 	sigfillset(&all);
 	sigprocmask(SIG_SETMASK, &all, NULL);
+	/* Done here once, it need not be done in each child. */
+	for (int i = 1; i < NSIG; i++)
+		signal(i, SIG_DFL);
 	/* A write to a pipe whose reader has gone is an error to be handled, also in between. */
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&wanted);

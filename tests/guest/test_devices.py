@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from .client import AgentError
+from .client import AgentError, Json
 from .harness import Guest, oci_spec
 
 
@@ -52,3 +52,32 @@ def test_the_filter_also_holds_for_the_first_process(guest: Guest) -> None:
     mounts = [{"destination": "/t", "type": "tmpfs", "source": "tmpfs"}]
     done = guest.run(oci_spec("sh", "-c", "mknod /t/kmsg c 1 11; exec 3</t/kmsg", linux=linux, capabilities=capabilities, mounts=mounts))
     assert b"/t/kmsg: Operation not permitted" in done.stderr
+
+
+NOTHING = {"allow": False, "access": "rwm"}
+KMSG = {"type": "c", "major": 1, "minor": 11}
+CONSOLE = {"allow": True, "type": "c", "major": 5, "minor": 1, "access": "rwm"}
+
+
+@pytest.mark.parametrize(
+    ("rules", "opened"),
+    [
+        ([], "null"),
+        ([NOTHING, {"allow": True, "type": "c", "major": 1, "minor": 3, "access": "rwm"}, CONSOLE], "null"),
+        ([{"allow": False, "type": "c", "major": 1, "minor": 3, "access": "rwm"}], "null"),
+        ([{"allow": True, "access": "rwm"}], "null read write"),
+        ([{"allow": True, "access": "rwm"}, NOTHING, CONSOLE], "null"),
+        ([NOTHING, {"allow": True, **KMSG, "access": "r"}, CONSOLE], "null read"),
+        ([{"allow": True, "type": "c", "access": "rw"}, {"allow": False, **KMSG, "access": "w"}], "null read"),
+        ([{"allow": True, "type": "c", "major": 1, "access": "rw"}, {"allow": False, "type": "b", "access": "rw"}], "null read write"),
+        ([{"allow": True, **KMSG, "access": "rw"}, {"allow": False, "type": "c", "minor": 11, "access": "r"}], "null write"),
+        ([{"allow": True, **KMSG, "access": "rw"}, {"allow": False, "type": "c", "major": 1, "minor": 12, "access": "r"}], "null read write"),
+    ],
+)
+def test_rules(guest: Guest, rules: list[Json], opened: str) -> None:
+    """The last one that fits decides, and none takes away what every container has."""
+    script = "mknod /t/kmsg c 1 11; (: </dev/null) && echo null; (: </t/kmsg) && echo read; (: >/t/kmsg) && echo write; true"
+    capabilities = {name: ["CAP_MKNOD", "CAP_SYSLOG", "CAP_DAC_OVERRIDE"] for name in ("bounding", "effective", "permitted")}
+    mounts = [{"destination": "/t", "type": "tmpfs", "source": "tmpfs"}]
+    oci = oci_spec("sh", "-c", script, linux={"resources": {"devices": rules}}, capabilities=capabilities, mounts=mounts)
+    assert guest.run(oci).text.split() == opened.split()

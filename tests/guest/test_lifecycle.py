@@ -155,6 +155,17 @@ class TestStartupErrors:
         assert error.message == 'exec: "nonesuch": executable file not found in $PATH'
         assert (error.kind, error.errno) == ("failed", 2)
 
+    def test_path_is_searched_to_its_end(self, guest: Guest) -> None:
+        """Past folders that are not there, are none or have something else of that name; an empty one is the working directory."""
+        for index, mode in enumerate((0o644, 0o755, 0o755)):
+            (guest.rootfs / f"{index}").mkdir()
+            (guest.rootfs / f"{index}/tool").write_text(f"#!/bin/sh\necho {index}\n")
+            (guest.rootfs / f"{index}/tool").chmod(mode)
+        (guest.rootfs / "dir/tool").mkdir(parents=True)
+        absent = ":".join(f"/absent/{index}" for index in range(20))
+        for path, cwd, found in ((f"{absent}:/etc/passwd:/dir:/0:/1:/2", "/", "1"), ("/dir::/1", "/2", "2"), (":/1", "/dir", "1")):
+            assert guest.run(oci_spec("tool", env=[f"PATH={path}"], cwd=cwd)).text == f"{found}\n"
+
     @pytest.mark.parametrize(
         ("program", "reason"),
         [

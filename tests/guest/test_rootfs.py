@@ -113,9 +113,11 @@ def test_links_do_not_lead_out(guest: Guest, target: str) -> None:
     assert (guest.rootfs / "outside/in").is_dir()
 
 
-def test_root_is_no_mount_point(guest: Guest) -> None:
+@pytest.mark.parametrize("path", ["/", "", "/./", "/tmp/..", "/new/..", "/self"])
+def test_root_is_no_mount_point(guest: Guest, path: str) -> None:
+    (guest.rootfs / "self").symlink_to("/")
     with pytest.raises(AgentError, match="it is the root"):
-        guest.run(oci_spec("true", mounts=[{"destination": "/", "type": "tmpfs", "source": "tmpfs"}]))
+        guest.run(oci_spec("true", mounts=[{"destination": path, "type": "tmpfs", "source": "tmpfs"}]))
 
 
 def test_masked_and_readonly_paths(guest: Guest) -> None:
@@ -280,8 +282,11 @@ def test_a_writable_cgroup_is_the_user_s(guest: Guest) -> None:
     assert guest.run(oci).text.split() == ["0", "0", "0", "0"]
 
 
-def test_modes_of_new_mount_points(guest: Guest) -> None:
-    guest.shell("true", mounts=[bind("rootfs", "/a/b")])
+@pytest.mark.parametrize("path", ["/a/b", "//a//b/", "/tmp/a/../../a/./b", "/way/a/b"])
+def test_new_mount_points(guest: Guest, path: str) -> None:
+    (guest.rootfs / "way").symlink_to("no/such/../..")
+    mount = {"destination": path, "type": "tmpfs", "source": "tmpfs"}
+    assert " /a/b tmpfs " in guest.shell("grep /b /proc/self/mounts", mounts=[mount]).text
     assert stat.S_IMODE((guest.rootfs / "a/b").stat().st_mode) == 0o755
 
 

@@ -11,6 +11,7 @@
 
 #include <jansson.h>
 
+#include "cgroup.h"
 #include "error.h"
 #include "jsonget.h"
 #include "loop.h"
@@ -44,7 +45,7 @@ struct agent {
 	enum transport transport;
 	bool test; /* on a developer's machine, in namespaces: what the machine lacks is done without */
 	int log_fd;
-	int first_filter; /* device_filter_first */
+	int device_filters[DEVICE_FILTERS_KEPT]; /* device_filters_keep */
 
 	/* listen.c */
 	struct mux *mux;

@@ -42,12 +42,14 @@ int cgroup_apply_limits(int cgroup_fd, const struct node *resources, struct erro
 /* delegate.c: makes it the process's own where the container may divide it; for one with a cgroup namespace of its own. */
 int cgroup_delegate(int cgroup_fd, const struct node *oci, bool user_namespace, struct error *error);
 
-/* device_filter.c: OCI's linux.resources.devices, as a BPF program on the cgroup */
-int device_filter_attach(int cgroup_fd, const struct node *resources, struct error *error);
+enum { DEVICE_FILTERS_KEPT = 2 };
+
+/* device_filter.c: OCI's linux.resources.devices, as a BPF program on the cgroup: one of the kept ones, or a new one. */
+int device_filter_attach(int cgroup_fd, const struct node *resources, const int kept[DEVICE_FILTERS_KEPT], struct error *error);
 /*
- * At boot: a program that nothing runs. The kernel compiles BPF into 2 MiB that it takes, and fills, with the first program. A machine that is
- * cloned from one which has them shares them, as long as this is open.
+ * At boot: the programs for the lists that most containers have; -1 for one that cannot be. Machines that are cloned from one which has them share them,
+ * and the 2 MiB that the kernel takes for compiled BPF, and fills, with the first program.
  */
-int device_filter_first(void);
+void device_filters_keep(int kept[DEVICE_FILTERS_KEPT]);
 
 #endif

@@ -243,7 +243,7 @@ int container_filter_devices(struct container *container, struct error *error)
 
 	if (opt_object(&oci, "linux", &linux_node, error) < 0 || opt_object(&linux_node, "resources", &resources, error) < 0)
 		return -1;
-	return device_filter_attach(container->cgroup_fd, &resources, error);
+	return device_filter_attach(container->cgroup_fd, &resources, container->agent->device_filters, error);
 }
 
 static int start_init(struct container *container, const struct node *oci, const struct node *spec, struct reply *reply, struct error *error)

@@ -36,6 +36,14 @@ static const struct rule defaults[] = {
 
 enum { DEFAULTS = sizeof(defaults) / sizeof(defaults[0]) };
 
+/* What engines' lists say beyond that, in most cases: nothing, or the console. */
+static const struct rule console = { true, BPF_DEVCG_DEV_CHAR, 5, 1, RWM };
+
+struct rules {
+	struct rule rules[RULES_MAX];
+	size_t count;
+};
+
 struct program {
 	struct bpf_insn insns[(RULES_MAX + DEFAULTS) * RULE_INSNS + 8];
 	unsigned int len;
@@ -125,70 +133,137 @@ static int parse_rule(const struct node *entry, struct rule *rule, struct error 
 	return parse_access(entry, &rule->access, error);
 }
 
-/* The last rule that fits decides, so the program looks at the last one first. What none allows is denied. */
-static int build(const struct node *list, struct program *program, struct error *error)
+static bool covers(int64_t number, int64_t other)
+{
+	return number == ANY || number == other;
+}
+
+static bool is_default(const struct rule *rule)
+{
+	for (size_t i = 0; i < DEFAULTS; i++) {
+		if (rule->type == defaults[i].type && covers(defaults[i].major, rule->major) && covers(defaults[i].minor, rule->minor) &&
+		    !(rule->access & ~defaults[i].access))
+			return true;
+	}
+	return false;
+}
+
+static bool meet(int64_t number, int64_t other)
+{
+	return covers(number, other) || covers(other, number);
+}
+
+static bool denies_allowed(const struct rules *rules, const struct rule *denial)
+{
+	for (size_t i = 0; i < rules->count; i++) {
+		const struct rule *rule = &rules->rules[i];
+
+		if (rule->allow && rule->access & denial->access && meet(rule->type, denial->type) && meet(rule->major, denial->major) &&
+		    meet(rule->minor, denial->minor))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * The list without what changes nothing: what every container may use anyway, and what was not allowed before. Of most lists little is left, and the
+ * kernel's look at a program, which takes longer than all else of a container's cgroup, can be spared.
+ */
+static int reduce(const struct node *list, struct rules *rules, struct error *error)
 {
 	struct node entry;
 	struct rule rule;
 
-	emit_start(program);
-	for (size_t i = DEFAULTS; i > 0; i--)
-		emit_rule(program, &defaults[i - 1]);
-	for (size_t i = array_len(list); i > 0; i--) {
-		if (array_object(list, i - 1, &entry, error) < 0 || parse_rule(&entry, &rule, error) < 0)
+	for (size_t i = 0; i < array_len(list); i++) {
+		if (array_object(list, i, &entry, error) < 0 || parse_rule(&entry, &rule, error) < 0)
 			return -1;
-		emit_rule(program, &rule);
+		if (rule.allow ? !is_default(&rule) : denies_allowed(rules, &rule))
+			rules->rules[rules->count++] = rule;
 	}
-	emit_exit(program, 0);
 	return 0;
 }
 
-static int load(const struct bpf_insn *insns, unsigned int len)
+/* The last rule that fits decides, so the program looks at the last one first. What none allows is denied. */
+static void build(const struct rules *rules, struct program *program)
 {
+	emit_start(program);
+	for (size_t i = DEFAULTS; i > 0; i--)
+		emit_rule(program, &defaults[i - 1]);
+	for (size_t i = rules->count; i > 0; i--)
+		emit_rule(program, &rules->rules[i - 1]);
+	emit_exit(program, 0);
+}
+
+/* A descriptor, or -1 with errno. */
+static int load(const struct rules *rules)
+{
+	cleanup_free struct program *program = calloc(1, sizeof(*program));
 	union bpf_attr load = {
 		.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE,
-		.insns = (uint64_t)(uintptr_t)insns,
-		.insn_cnt = len,
 		.license = (uint64_t)(uintptr_t) "Apache-2.0",
 	};
 
+	if (!program)
+		return -1;
+	build(rules, program);
+	load.insns = (uint64_t)(uintptr_t)program->insns;
+	load.insn_cnt = program->len;
 	return (int)syscall(SYS_bpf, BPF_PROG_LOAD, &load, sizeof(load));
 }
 
-int device_filter_first(void)
+/* Which of the kept filters says the same, or -1 */
+static int kept_filter(const struct rules *rules)
 {
-	static const struct bpf_insn deny[] = {
-		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0 },
-		{ .code = BPF_JMP | BPF_EXIT },
-	};
+	const struct rule *rule = &rules->rules[0];
 
-	return load(deny, sizeof(deny) / sizeof(deny[0]));
+	if (rules->count == 0)
+		return 0;
+	return rules->count == 1 && rule->allow && rule->type == console.type && rule->major == console.major && rule->minor == console.minor &&
+			       rule->access == console.access ?
+		       1 :
+		       -1;
 }
 
-static int attach(int cgroup_fd, const struct program *program, struct error *error)
+void device_filters_keep(int kept[DEVICE_FILTERS_KEPT])
+{
+	cleanup_free struct rules *rules = calloc(1, sizeof(*rules));
+
+	for (size_t i = 0; i < DEVICE_FILTERS_KEPT; i++) {
+		kept[i] = rules ? load(rules) : -1;
+		if (rules)
+			rules->rules[rules->count++] = console;
+	}
+}
+
+static int attach(int cgroup_fd, int filter, struct error *error)
 {
 	union bpf_attr attach = { .target_fd = (uint32_t)cgroup_fd, .attach_type = BPF_CGROUP_DEVICE, .attach_flags = BPF_F_ALLOW_MULTI };
-	cleanup_close int fd = load(program->insns, program->len);
 
-	if (fd < 0)
-		return error_sys(error, errno, "cannot load the device filter");
-	attach.attach_bpf_fd = (uint32_t)fd;
+	attach.attach_bpf_fd = (uint32_t)filter;
 	if (syscall(SYS_bpf, BPF_PROG_ATTACH, &attach, sizeof(attach)) < 0)
 		return error_sys(error, errno, "cannot attach the device filter");
 	return 0;
 }
 
-int device_filter_attach(int cgroup_fd, const struct node *resources, struct error *error)
+int device_filter_attach(int cgroup_fd, const struct node *resources, const int kept[DEVICE_FILTERS_KEPT], struct error *error)
 {
-	cleanup_free struct program *program = NULL;
+	cleanup_free struct rules *rules = NULL;
+	cleanup_close int made = -1;
 	struct node list;
+	int index;
 
 	if (opt_array(resources, "devices", &list, error) < 0)
 		return -1;
 	if (array_len(&list) > RULES_MAX)
 		return node_fail(resources, "devices", error, "has too many entries");
-	program = calloc(1, sizeof(*program));
-	if (!program)
+	rules = calloc(1, sizeof(*rules));
+	if (!rules)
 		return error_sys(error, ENOMEM, "cannot make the device filter");
-	return build(&list, program, error) < 0 ? -1 : attach(cgroup_fd, program, error);
+	if (reduce(&list, rules, error) < 0)
+		return -1;
+	index = kept_filter(rules);
+	if (index >= 0 && kept[index] >= 0)
+		return attach(cgroup_fd, kept[index], error);
+	made = load(rules);
+	return made < 0 ? error_sys(error, errno, "cannot load the device filter") : attach(cgroup_fd, made, error);
 }

@@ -23,11 +23,20 @@ enum { CAP_COUNT = sizeof(names) / sizeof(names[0]), CAP_KERNEL_MAX = 64 };
 static uint64_t cap_bit(const char *name)
 {
 	for (unsigned int i = 0; i < CAP_COUNT; i++) {
-		/* What the running kernel does not have cannot be granted. */
 		if (strcmp(names[i], name) == 0)
-			return prctl(PR_CAPBSET_READ, i) >= 0 ? 1ULL << i : 0;
+			return 1ULL << i;
 	}
 	return 0;
+}
+
+/* What the running kernel does not have cannot be granted. Its capabilities are without gaps. */
+static uint64_t known_caps(void)
+{
+	unsigned int count = CAP_COUNT;
+
+	while (count > 0 && prctl(PR_CAPBSET_READ, count - 1) < 0)
+		count--;
+	return (1ULL << count) - 1;
 }
 
 static int parse_set(const struct node *caps, const char *member, uint64_t *set, struct error *error)
@@ -49,6 +58,7 @@ int caps_parse(const struct node *process, struct caps *caps, struct error *erro
 {
 	struct node node;
 	int found = opt_object(process, "capabilities", &node, error);
+	uint64_t known = known_caps();
 
 	memset(caps, 0, sizeof(*caps));
 	if (found < 0)
@@ -58,6 +68,11 @@ int caps_parse(const struct node *process, struct caps *caps, struct error *erro
 	    parse_set(&node, "inheritable", &caps->inheritable, error) < 0 || parse_set(&node, "bounding", &caps->bounding, error) < 0 ||
 	    parse_set(&node, "ambient", &caps->ambient, error) < 0)
 		return -1;
+	caps->effective &= known;
+	caps->permitted &= known;
+	caps->inheritable &= known;
+	caps->bounding &= known;
+	caps->ambient &= known;
 	return 0;
 }
 
@@ -77,10 +92,12 @@ int caps_set(uint64_t effective, uint64_t permitted, uint64_t inheritable, struc
 int caps_drop_bounding(uint64_t keep, struct error *error)
 {
 	for (unsigned int i = 0; i < CAP_KERNEL_MAX; i++) {
-		if (keep & 1ULL << i)
-			continue;
+		int held = keep & 1ULL << i ? 0 : prctl(PR_CAPBSET_READ, i);
+
 		/* EINVAL: past the kernel's last one */
-		if (prctl(PR_CAPBSET_READ, i) == 1 && prctl(PR_CAPBSET_DROP, i) < 0)
+		if (held < 0)
+			break;
+		if (held && prctl(PR_CAPBSET_DROP, i) < 0)
 			return error_sys(error, errno, "cannot drop capability %u", i);
 	}
 	return 0;

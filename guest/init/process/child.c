@@ -109,13 +109,12 @@ static void close_others(const struct spawn *spawn)
 	close_range(next, ~0U, 0);
 }
 
+/* PID 1 handles none, and ignores one. */
 static void reset_signals(void)
 {
-	struct sigaction action = { .sa_handler = SIG_DFL };
 	sigset_t none;
 
-	for (int i = 1; i < NSIG; i++)
-		sigaction(i, &action, NULL);
+	signal(SIGPIPE, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include <unistd.h>
 
 #include "cleanup.h"
+
+enum { HELD_MAX = 16 };
 
 char **program_strings(const struct node *node, const char *member, size_t extra, struct error *error)
 {
@@ -116,35 +119,63 @@ int program_parse(const struct node *process, uid_t uid, struct program *program
 	return program->env ? add_home(program, uid, error) : -1;
 }
 
-/* 0, or the errno that execve would give */
-static int check_executable(const char *path)
+/* 0, or the errno that execve would give. The path is walked once: on a share each part of it costs five questions to the host. */
+static int check_executable(int folder_fd, const char *path)
 {
+	cleanup_close int fd = openat(folder_fd, path, O_PATH | O_CLOEXEC);
 	struct stat st;
 
-	if (stat(path, &st) < 0)
+	if (fd < 0 || fstat(fd, &st) < 0)
 		return errno;
 	/* Even who may do everything cannot execute what nobody may, nor a folder. */
 	if (!S_ISREG(st.st_mode) || !(st.st_mode & 0111))
 		return EACCES;
-	return faccessat(AT_FDCWD, path, X_OK, AT_EACCESS) < 0 ? errno : 0;
+	return faccessat(fd, "", X_OK, AT_EACCESS | AT_EMPTY_PATH) < 0 ? errno : 0;
 }
 
+/* The next folder of PATH, which *at is moved past; false: it is none that could have the program. */
+static bool next_folder(const char **at, const char *name, char *path, size_t size, size_t *len)
+{
+	size_t given = strcspn(*at, ":");
+	int n = snprintf(path, size, "%.*s/%s", given ? (int)given : 1, given ? *at : ".", name);
+
+	*len = given ? given : 1;
+	*at = (*at)[given] ? *at + given + 1 : NULL;
+	return n > 0 && (size_t)n < size;
+}
+
+/*
+ * The folders that were looked into stay open meanwhile, since what nobody holds of a share is forgotten, and they have parents in common: without that
+ * /usr is asked for four times.
+ */
 static int search_path(struct program *program)
 {
 	const char *name = program->args[0], *at = find_env(program, "PATH");
+	int held[HELD_MAX], result = ENOENT;
+	size_t count = 0, len;
 
 	if (!at)
 		at = "/bin:/usr/bin";
-	for (;;) {
-		size_t len = strcspn(at, ":");
-		int n = snprintf(program->path, sizeof(program->path), "%.*s/%s", len ? (int)len : 1, len ? at : ".", name);
+	while (result && at) {
+		char folder[sizeof(program->path)];
+		int fd;
 
-		if (n > 0 && (size_t)n < sizeof(program->path) && check_executable(program->path) == 0)
-			return 0;
-		if (!at[len])
-			return ENOENT;
-		at += len + 1;
+		if (!next_folder(&at, name, program->path, sizeof(program->path), &len))
+			continue;
+		memcpy(folder, program->path, len);
+		folder[len] = '\0';
+		fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+		if (fd < 0)
+			continue;
+		result = check_executable(fd, name);
+		if (count < HELD_MAX)
+			held[count++] = fd;
+		else
+			close(fd);
 	}
+	while (count > 0)
+		close(held[--count]);
+	return result;
 }
 
 int program_lookup(struct program *program, struct error *error)
@@ -162,6 +193,6 @@ int program_lookup(struct program *program, struct error *error)
 	if (strlen(name) >= sizeof(program->path))
 		return error_sys(error, ENAMETOOLONG, "exec: \"%.512s\"", name);
 	strcpy(program->path, name);
-	errnum = check_executable(name);
+	errnum = check_executable(AT_FDCWD, name);
 	return errnum ? error_sys(error, errnum, "exec: \"%.512s\"", name) : 0;
 }

@@ -16,11 +16,11 @@
 
 enum { TRIES = 64, LINKS_MAX = 8 };
 
-int inroot_open(int root_fd, const char *path, int flags)
+static int open_resolving(int root_fd, const char *path, int flags, uint64_t resolve)
 {
 	struct open_how how = {
 		.flags = (uint64_t)(flags | O_CLOEXEC),
-		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS,
+		.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS | resolve,
 	};
 	int fd = -1;
 
@@ -30,7 +30,48 @@ int inroot_open(int root_fd, const char *path, int flags)
 	return fd;
 }
 
-static int mkdirs(int root_fd, const char *path, int links);
+int inroot_open(int root_fd, const char *path, int flags)
+{
+	return open_resolving(root_fd, path, flags, 0);
+}
+
+/* The part of path that begins at or behind at, slashes left out; empty: there is none any more. */
+static size_t next_part(const char *path, size_t at, size_t *len)
+{
+	at += strspn(path + at, "/");
+	*len = strcspn(path + at, "/");
+	return at;
+}
+
+/* Whether a path without symbolic links leads to something below where it begins. */
+static bool goes_down(const char *path)
+{
+	size_t at, len, depth = 0;
+
+	for (at = next_part(path, 0, &len); len > 0; at = next_part(path, at + len, &len)) {
+		if (len == 2 && strncmp(path + at, "..", 2) == 0)
+			return false;
+		depth += !(len == 1 && path[at] == '.');
+	}
+	return depth > 0;
+}
+
+int inroot_open_below(int root_fd, const char *path)
+{
+	if (goes_down(path))
+		return open_resolving(root_fd, path, O_PATH, RESOLVE_NO_SYMLINKS);
+	errno = ELOOP;
+	return -1;
+}
+
+static int make_missing(int root_fd, const char *path, int links);
+
+static int mkdirs(int root_fd, const char *path, int links)
+{
+	int fd = inroot_open(root_fd, path, O_PATH | O_DIRECTORY);
+
+	return fd >= 0 || errno != ENOENT ? fd : make_missing(root_fd, path, links);
+}
 
 /*
  * A directory that is wanted is a link to nowhere, as /var/run is in an image without /run. What it leads to is
@@ -50,58 +91,76 @@ static int follow_link(int root_fd, int parent, const char *name, const char *ab
 	return mkdirs(root_fd, path, links + 1);
 }
 
-/* One step: the directory whose path is the first len bytes of path, made if it is missing. */
-static int mkdir_step(int root_fd, const char *path, size_t start, size_t len, int links)
+/* One step: the directory at the first len bytes of path, whose last part begins at start and is missing in parent. */
+static int make_part(int root_fd, int parent, const char *path, size_t start, size_t len, int links)
 {
 	char prefix[PATH_MAX], name[NAME_MAX + 1];
-	cleanup_close int parent = -1;
-	int fd;
 
-	memcpy(prefix, path, len);
-	prefix[len] = '\0';
-	fd = inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
-	if (fd >= 0 || errno != ENOENT)
-		return fd;
 	if (len - start > NAME_MAX) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
 	memcpy(name, path + start, len - start);
 	name[len - start] = '\0';
-	prefix[start] = '\0';
-	parent = inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
-	if (parent < 0)
-		return -1;
-	if (mkdirat(parent, name, 0755) < 0)
-		return errno == EEXIST ? follow_link(root_fd, parent, name, prefix, links) : -1;
 	memcpy(prefix, path, len);
-	return inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
+	if (mkdirat(parent, name, 0755) == 0) {
+		prefix[len] = '\0';
+		return inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
+	}
+	prefix[start] = '\0';
+	return errno == EEXIST ? follow_link(root_fd, parent, name, prefix, links) : -1;
 }
 
-static int mkdirs(int root_fd, const char *path, int links)
+/* The longest part of path, up to a slash, that is there; *at: how long. Mostly only the last part of a path is missing. */
+static int open_what_is_there(int root_fd, const char *path, size_t *at)
 {
-	size_t at = 0, total = strlen(path);
-	int fd = inroot_open(root_fd, path, O_PATH | O_DIRECTORY);
+	char prefix[PATH_MAX];
+	int fd;
 
-	if (fd >= 0 || errno != ENOENT)
-		return fd;
-	if (total >= PATH_MAX) {
+	do {
+		while (*at > 0 && path[*at - 1] == '/')
+			--*at;
+		while (*at > 0 && path[*at - 1] != '/')
+			--*at;
+		memcpy(prefix, path, *at);
+		prefix[*at] = '\0';
+		fd = inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
+	} while (fd < 0 && errno == ENOENT && *at > 0);
+	return fd;
+}
+
+static int step(int root_fd, int parent, const char *path, size_t start, size_t len, int links)
+{
+	char prefix[PATH_MAX];
+	int fd;
+
+	memcpy(prefix, path, len);
+	prefix[len] = '\0';
+	fd = inroot_open(root_fd, prefix, O_PATH | O_DIRECTORY);
+	return fd >= 0 || errno != ENOENT ? fd : make_part(root_fd, parent, path, start, len, links);
+}
+
+/* The path was looked for and not found. */
+static int make_missing(int root_fd, const char *path, int links)
+{
+	size_t at = strlen(path), len;
+	int fd;
+
+	if (at >= PATH_MAX) {
 		errno = ENAMETOOLONG;
 		return -1;
 	}
-	while (at < total) {
-		size_t start = at + strspn(path + at, "/");
-		size_t end = start + strcspn(path + start, "/");
+	fd = open_what_is_there(root_fd, path, &at);
+	for (bool known = true; fd >= 0; known = false) {
+		cleanup_close int parent = fd;
 
-		at = end;
-		if (end == start)
-			continue;
-		cleanup_closep(&fd);
-		fd = mkdir_step(root_fd, path, start, end, links);
-		if (fd < 0)
-			return -1;
+		at = next_part(path, at, &len);
+		if (len == 0)
+			return steal_fd(&parent);
+		fd = (known ? make_part : step)(root_fd, parent, path, at, at + len, links);
+		at += len;
 	}
-	return fd;
+	return -1;
 }
 
 int inroot_mkdirs(int root_fd, const char *path, struct error *error)
@@ -149,5 +208,8 @@ int inroot_mount_point(int root_fd, const char *path, bool directory, struct err
 		return fd;
 	if (errno != ENOENT)
 		return error_sys(error, errno, "cannot open %s", path);
-	return directory ? inroot_mkdirs(root_fd, path, error) : new_file(root_fd, path, error);
+	if (!directory)
+		return new_file(root_fd, path, error);
+	fd = make_missing(root_fd, path, 0);
+	return fd >= 0 ? fd : error_sys(error, errno, "cannot create directory %s", path);
 }

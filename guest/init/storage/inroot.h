@@ -14,6 +14,9 @@
 /* As openat; -1 with errno. */
 int inroot_open(int root_fd, const char *path, int flags);
 
+/* What is there without symbolic links or "..": as an O_PATH descriptor that is not of the root itself. -1 with errno: ELOOP where it cannot be known. */
+int inroot_open_below(int root_fd, const char *path);
+
 /* Makes the directory and those above it where they are missing. An O_PATH descriptor, or -1. */
 int inroot_mkdirs(int root_fd, const char *path, struct error *error);
 

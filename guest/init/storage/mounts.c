@@ -50,19 +50,33 @@ int mount_fail(const struct mount_request *request, int errnum, struct error *er
 			 request->destination);
 }
 
-/* The mount point, which must not be the root itself: what is mounted there would hide the container and not be hidden by it. */
+static bool is_same(int fd, int other)
+{
+	struct stat one, two;
+
+	return fstat(fd, &one) == 0 && fstat(other, &two) == 0 && one.st_dev == two.st_dev && one.st_ino == two.st_ino;
+}
+
+/*
+ * The mount point, which must not be the root itself: what is mounted there would hide the container and not be hidden by it. On a share each look at a
+ * file is a question to the host, so where the path itself says it nobody looks.
+ */
 int mount_target(int root_fd, const struct mount_request *request, bool directory, struct error *error)
 {
-	struct stat root, target;
-	int fd = inroot_mount_point(root_fd, request->destination, directory, error);
+	cleanup_close int fd = -1;
+	int below = inroot_open_below(root_fd, request->destination);
 
+	if (below >= 0)
+		return below;
+	fd = inroot_mount_point(root_fd, request->destination, directory, error);
 	if (fd < 0)
 		return -1;
-	if (fstat(root_fd, &root) == 0 && fstat(fd, &target) == 0 && root.st_dev == target.st_dev && root.st_ino == target.st_ino) {
-		close(fd);
+	below = inroot_open_below(root_fd, request->destination);
+	if (below >= 0)
+		return below;
+	if (is_same(root_fd, fd))
 		return error_set(error, KIND_INVALID, "cannot mount at %s: it is the root", request->destination);
-	}
-	return fd;
+	return steal_fd(&fd);
 }
 
 /* The attributes are set before the mount is seen anywhere. */

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _START_TIME_FIELD = 19  # of /proc/PID/stat, counted from behind the command's closing parenthesis
 _FIRST_FD = 3
+_STEP_S = 0.001
 
 
 class Identity:
@@ -236,6 +237,17 @@ def wait_for_end(process: Identity, pidfd: int, timeout_s: float) -> bool:
     if ended:
         _reap(process.pid)
     return ended
+
+
+def wait_reaped(processes: "Iterable[Identity]", timeout_s: float) -> bool:
+    """Waits until others have waited for their children that have ended. False when one had not after ``timeout_s``."""
+    deadline = time.monotonic() + timeout_s
+    for process in processes:
+        while (status := _status(process.pid)) is not None and status[1] == process.start:
+            if time.monotonic() > deadline:
+                return False
+            time.sleep(_STEP_S)
+    return True
 
 
 def _reap(pid: int) -> None:

@@ -8,7 +8,7 @@ from runv.files import locked_folder, read_text
 from runv.log import Log
 from runv.network.names import names_in
 from runv.network.resolver import kinds_at
-from runv.processes import Identity, kill_all, kill_and_wait
+from runv.processes import Identity, kill_all, kill_and_wait, wait_reaped
 from runv.quick import signal, suppress
 from runv.sandbox import hookpoints
 from runv.sandbox.connection import connect
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from runv.agent.client import Agent
 
 _KILL_TIMEOUT_S = 5.0
+_REAP_TIMEOUT_S = 1.0
 _LOCK_PATIENCE_S = 0.2
 
 
@@ -129,7 +130,10 @@ def _kill_standin(container: Container, number: int) -> None:
     standin = container.standin()
     if number != signal.SIGKILL or standin is None or not standin.alive():
         raise StateError("container not running")
-    kill_all(container.exec_standins(), _KILL_TIMEOUT_S)  # first, as the kernel has it where a pid namespace ends
+    # Those of `exec` first, as the kernel has it where a pid namespace ends; an engine that waits for all of them is to hear of them in this order.
+    execs = container.exec_standins()
+    kill_all(execs, _KILL_TIMEOUT_S)
+    wait_reaped(execs, _REAP_TIMEOUT_S)
     kill_and_wait(standin, _KILL_TIMEOUT_S)
 
 

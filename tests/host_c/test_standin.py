@@ -5,6 +5,7 @@ import resource
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -321,14 +322,33 @@ def test_what_was_executed_ends_first(programs: Path, tmp_path: Path, end: str, 
             standin.agent.vanish()
         waits = not ends_within(popen(standin), 0.3)
         executed.kill()
-        assert (waits, standin.ended()) == (True, code)
+        # As the kernel has it: who waits for any child would else hear of the older one first.
+        waits_longer = not ends_within(popen(standin), 0.3)
+        executed.wait()
+        assert (waits, waits_longer, standin.ended()) == (True, True, code)
 
 
-def test_what_was_executed_and_does_not_end_is_not_waited_for_long(programs: Path, tmp_path: Path) -> None:
-    with running_standin(programs, execs=str(tmp_path)) as standin:
-        pid_file(tmp_path, os.getpid())
-        standin.agent.end(standin.wait_id, exit=7)
-        assert standin.ended() == 7
+def test_nobody_is_waited_for_long(programs: Path, tmp_path: Path) -> None:
+    """Neither one that does not end, nor, at all, one that has ended and is somebody else's child."""
+    script = "import subprocess; child = subprocess.Popen(['true']); print(child.pid, flush=True); input()"
+    (tmp_path / "endless").mkdir()
+    (tmp_path / "ended").mkdir()
+    pid_file(tmp_path / "endless", os.getpid())
+    with (
+        subprocess.Popen([sys.executable, "-c", script], stdin=PIPE, stdout=PIPE) as other,
+        running_standin(programs, execs=str(tmp_path / "endless")) as slow,
+        running_standin(programs, execs=str(tmp_path / "ended")) as quick,
+    ):
+        assert other.stdin is not None and other.stdout is not None
+        executed = int(other.stdout.readline())
+        wait_until(lambda: ") Z " in Path(f"/proc/{executed}/stat").read_text())
+        pid_file(tmp_path / "ended", executed)
+        for standin in (slow, quick):
+            standin.agent.end(standin.wait_id, exit=7)
+        assert quick.ended() == 7
+        assert popen(slow).poll() is None
+        assert slow.ended() == 7
+        other.stdin.write(b"\n")
 
 
 def test_nothing_was_executed(programs: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from runv.errors import HostError, RunvError
 from runv.hooks import run_hooks
-from runv.processes import Identity, identify, kill_all, kill_and_wait, read_identity, spawn, wait_gone
+from runv.processes import Identity, identify, kill_all, kill_and_wait, read_identity, spawn, wait_gone, wait_reaped
 from runv.spec.config import Hook
 
 
@@ -124,6 +125,16 @@ def test_waiting_for_an_end(tmp_path: Path) -> None:
     os.kill(identity.pid, signal.SIGKILL)
     assert wait_gone(identity, 5)
     assert wait_gone(identity, 0)
+
+
+def test_waiting_for_somebody_who_waits(tmp_path: Path) -> None:
+    identity, _ = start(tmp_path, "exit 0")
+    os.waitid(os.P_PID, identity.pid, os.WEXITED | os.WNOWAIT)
+    assert not wait_reaped([identity], 0.05)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(wait_reaped, [identity, Identity(identity.pid, identity.start + 1)], 20)
+        assert finish(identity) == 0
+        assert waiting.result()
 
 
 @pytest.mark.parametrize("text", ["", "12", "a b", "12 "])

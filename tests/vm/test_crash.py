@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import SLOW, Bundle, Created, Done, Runtime, new_id, qemu_of, wait_until
+from .harness import SLOW, Bundle, Created, Done, Runtime, new_id, qemu_of, wait_for, wait_until
 
 pytestmark = pytest.mark.vm
 
@@ -213,21 +213,15 @@ def test_an_execs_standin_is_killed(runv: Runtime, bundle: Bundle) -> None:
     delete_twice(runv, created.id)
 
 
-def has_ended(process: int) -> bool:
-    """Of a descriptor of it."""
-    return bool(select.select([process], [], [], 0)[0])
-
-
 ENDINGS: dict[str, Callable[[Created], object]] = {
     "kill": lambda created: created.kill().ok(),
     "qemu": lambda created: kill(qemu_of(created.runtime.root)),
-    "delete": lambda created: created.delete(),
 }
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_what_was_executed_ends_before_its_container(runv: Runtime, bundle: Bundle, ending: str) -> None:
-    """As with processes of a pid namespace, whose first one is the last to end. Here the other one's stand-in is slow to hear of it."""
+    """As with processes of a pid namespace, whose first one waits for the others to be waited for. Here another one's stand-in is slow to hear of it."""
     created = runv.start(bundle.args("sleep", "1000"))
     runv.run("exec", "--detach", created.id, "sleep", "2000").ok()
     pid = pid_in(runv.root, f"{created.id}/exec/*.pid")
@@ -235,11 +229,27 @@ def test_what_was_executed_ends_before_its_container(runv: Runtime, bundle: Bund
     try:
         os.kill(pid, signal.SIGSTOP)
         ENDINGS[ending](created)
-        assert select.select([first], [], [], 0.3)[0] == [] or has_ended(other)
+        assert select.select([first, other], [], [], 0.3)[0] == []
         os.kill(pid, signal.SIGCONT)
-        assert select.select([first], [], [], 10 * SLOW)[0] == [first]
-        assert has_ended(other)
+        assert select.select([first, other], [], [], 10 * SLOW)[0] == [other]
+        assert os.waitstatus_to_exitcode(wait_for(pid)) == -signal.SIGKILL
         assert created.wait() == -signal.SIGKILL
+    finally:
+        os.close(first)
+        os.close(other)
+    delete_twice(runv, created.id)
+
+
+def test_delete_ends_what_was_executed_first(runv: Runtime, bundle: Bundle) -> None:
+    created = runv.start(bundle.args("sleep", "1000"))
+    runv.run("exec", "--detach", created.id, "sleep", "2000").ok()
+    pid = pid_in(runv.root, f"{created.id}/exec/*.pid")
+    first, other = os.pidfd_open(created.pid), os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        with runv.popen("delete", "--force", created.id) as command:
+            assert other in select.select([first, other], [], [], 10 * SLOW)[0]
+            assert command.wait(20 * SLOW) == 0
     finally:
         os.close(first)
         os.close(other)

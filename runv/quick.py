@@ -1,4 +1,4 @@
-"""The halves of ``json``, ``signal``, ``socket`` and ``contextlib`` that are written in C, or could be a few lines.
+"""What is used of ``json``, ``signal``, ``socket``, ``contextlib`` and ``typing``: the halves that are written in C, or could be a few lines.
 
 Their other halves need ``enum``, ``re``, ``collections`` and ``functools``: 9 ms of the processor, where Python itself takes 6 and a command
 that engines call 2. For the path of those commands; whoever does more imports the modules themselves.
@@ -9,10 +9,13 @@ if TYPE_CHECKING:
     import signal
     import socket
     from contextlib import suppress
-    from typing import Any
+    from typing import Any, NamedTuple
 else:
     import _signal as signal  # its numbers are plain ones
     import _socket as socket
+    from _collections import _tuplegetter
+
+    Any = object  # for annotations
 
     class suppress:  # noqa: N801 - contextlib's name
         """``contextlib.suppress``."""
@@ -26,8 +29,37 @@ else:
         def __exit__(self, kind, error, trace):
             return kind is not None and issubclass(kind, self._kinds)
 
+    class NamedTuple(tuple):
+        """``typing.NamedTuple``, without the text of a constructor, which takes longer to be compiled than most modules have to be read."""
 
-__all__ = ["Socket", "dumps", "loads", "packed", "signal", "socket", "suppress"]
+        def __init_subclass__(cls):
+            cls._fields = tuple(cls.__annotations__)
+            cls._field_defaults = {name: cls.__dict__[name] for name in cls._fields if name in cls.__dict__}
+            for index, name in enumerate(cls._fields):
+                setattr(cls, name, _tuplegetter(index, ""))
+
+        def __new__(cls, *values, **named):
+            if len(values) != len(cls._fields):
+                given = cls._field_defaults | named
+                left = cls._fields[len(values) :]
+                if len(values) > len(cls._fields) or not given.keys() >= {*left} or not named.keys() <= {*left}:
+                    raise TypeError(f"{cls.__name__} takes {', '.join(cls._fields)}")
+                values += tuple(given[name] for name in left)
+            elif named:
+                raise TypeError(f"{cls.__name__} takes {', '.join(cls._fields)}, each once")
+            return tuple.__new__(cls, values)
+
+        def __repr__(self):
+            return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in zip(self._fields, self, strict=True))})"
+
+        def _replace(self, **named):
+            return type(self)(**self._asdict() | named)
+
+        def _asdict(self):
+            return dict(zip(self._fields, self, strict=True))
+
+
+__all__ = ["Any", "NamedTuple", "Socket", "dumps", "loads", "packed", "signal", "socket", "suppress"]
 
 
 class Socket(socket.socket):
@@ -41,7 +73,7 @@ class Socket(socket.socket):
 
 
 
-def _no_number(text: str) -> "Any":
+def _no_number(text: str) -> Any:
     raise ValueError(f"{text} is no number")
 
 
@@ -62,14 +94,14 @@ try:
     def _refuse(value: object) -> None:
         raise TypeError(f"a {type(value).__name__} cannot be JSON")
 
-    _rules: "Any" = _Rules
+    _rules: Any = _Rules
     _scan = make_scanner(_rules)
     _encode = make_encoder(None, _refuse, encode_basestring_ascii, None, ": ", ", ", False, False, True)
     _encode_packed = make_encoder(None, _refuse, encode_basestring, None, ":", ",", False, False, True)
 except (ImportError, TypeError):  # a Python that has other ones
     import json
 
-    def loads(text: str) -> "Any":
+    def loads(text: str) -> Any:
         """``json.loads``."""
         return json.loads(text, parse_constant=_no_number)
 
@@ -83,7 +115,7 @@ except (ImportError, TypeError):  # a Python that has other ones
 
 else:
 
-    def loads(text: str) -> "Any":
+    def loads(text: str) -> Any:
         """``json.loads``, without NaN and its like.
 
         :raise ValueError: it is no JSON
@@ -106,7 +138,7 @@ else:
         """``json.dumps``, with nothing that can be left out."""
         return _whole(_encode_packed, value)
 
-    def _whole(encode: "Any", value: object) -> str:
+    def _whole(encode: Any, value: object) -> str:
         # Asked by itself it takes only what has members.
         return "".join(encode([value], 0))[1:-1]
 

@@ -1,32 +1,28 @@
 """config.json (runtime-spec 1.0 to 1.3) as frozen records: the fields the host acts on or checks.
 
-Everything else travels to the guest as it is, in ``Bundle.raw``. The records are msgspec's: its errors name the JSON path of what is wrong,
-and it decodes faster than the json module parses. Names are the specification's own, in its camelCase, hence the ``rename``.
+Everything else travels to the guest as it is, in ``Document.raw``. Unknown members are ignored, as the specification demands.
 """
 
-from typing import Any, TypeVar
-
-import msgspec
-from msgspec import field
-
-from runv.errors import ConfigError
+from runv.quick import NamedTuple
 from runv.spec import limits, rules
 from runv.spec.process import Process
+from runv.spec.records import Record, decode
 
-Raw = dict[str, Any]
-_T = TypeVar("_T")
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from typing import Any
+
+    Raw = dict[str, Any]
+else:
+    Raw = dict
 
 
-class _Record(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """A JSON object whose unknown members are ignored, as the specification demands."""
-
-
-class Root(_Record):
+class Root(Record):
     path: str
     readonly: bool = False
 
 
-class Mount(_Record):
+class Mount(Record):
     destination: str
     type: str = ""
     source: str = ""
@@ -42,19 +38,19 @@ class Mount(_Record):
         return (self.type == "bind" or "bind" in options or "rbind" in options) and "remount" not in options
 
 
-class Namespace(_Record):
+class Namespace(Record):
     type: str
     path: str = ""
 
 
-class Device(_Record):
+class Device(Record):
     type: str
     path: str
     major: int = 0
     minor: int = 0
 
 
-class Memory(_Record):
+class Memory(Record):
     """Bytes; ``swap`` is memory and swap together. 0 is the same as absent, -1 is no limit."""
 
     limit: int | None = None
@@ -63,7 +59,7 @@ class Memory(_Record):
     swappiness: int | None = None
 
 
-class Cpu(_Record):
+class Cpu(Record):
     """``quota``, ``period`` and ``burst`` in microseconds; ``cpus`` and ``mems`` in the kernel's list format."""
 
     shares: int | None = None
@@ -77,56 +73,58 @@ class Cpu(_Record):
     realtime_period: int | None = None
 
 
-class Pids(_Record):
+class Pids(Record):
     limit: int | None = None
 
 
-class WeightDevice(_Record):
+class WeightDevice(Record):
     major: int
     minor: int
     weight: int | None = None
 
 
-class ThrottleDevice(_Record):
+class ThrottleDevice(Record):
     major: int
     minor: int
     rate: int
 
 
-class BlockIO(_Record):
+class BlockIO(Record):
     """Weights are 10 to 1000, rates bytes or operations per second."""
 
     weight: int | None = None
     weight_device: list[WeightDevice] | None = None
     throttle_read_bps_device: list[ThrottleDevice] | None = None
     throttle_write_bps_device: list[ThrottleDevice] | None = None
-    throttle_read_iops_device: list[ThrottleDevice] | None = field(default=None, name="throttleReadIOPSDevice")
-    throttle_write_iops_device: list[ThrottleDevice] | None = field(default=None, name="throttleWriteIOPSDevice")
+    throttle_read_iops_device: list[ThrottleDevice] | None = None
+    throttle_write_iops_device: list[ThrottleDevice] | None = None
+    NAMES = {"throttle_read_iops_device": "throttleReadIOPSDevice", "throttle_write_iops_device": "throttleWriteIOPSDevice"}  # noqa: RUF012 - never changed
 
 
-class Resources(_Record):
+class Resources(Record):
     """What the host applies or sizes by (spec: config-linux.md, "Control groups"); the guest gets all of it."""
 
     memory: Memory | None = None
     cpu: Cpu | None = None
     pids: Pids | None = None
-    block_io: BlockIO | None = field(default=None, name="blockIO")
+    block_io: BlockIO | None = None
     rdma: Raw | None = None
+    NAMES = {"block_io": "blockIO"}  # noqa: RUF012 - never changed
 
 
-class MemoryPolicy(_Record):
+class MemoryPolicy(Record):
     mode: str
     nodes: str = ""
     flags: list[str] | None = None
 
 
-class NetDevice(_Record):
+class NetDevice(Record):
     """A device of the host's that moves into the container's network (spec: config-linux.md, "Network Devices"). An empty name: the same."""
 
     name: str = ""
 
 
-class Linux(_Record):
+class Linux(Record):
     namespaces: list[Namespace] | None = None
     devices: list[Device] | None = None
     cgroups_path: str = ""
@@ -144,14 +142,14 @@ class Linux(_Record):
     memory_policy: MemoryPolicy | None = None
 
 
-class Hook(_Record):
+class Hook(Record):
     path: str
     args: list[str] | None = None
     env: list[str] | None = None
     timeout: int | None = None
 
 
-class Hooks(_Record):
+class Hooks(Record):
     prestart: list[Hook] | None = None
     create_runtime: list[Hook] | None = None
     create_container: list[Hook] | None = None
@@ -160,18 +158,18 @@ class Hooks(_Record):
     poststop: list[Hook] | None = None
 
 
-class Hypervisor(_Record):
+class Hypervisor(Record):
     path: str
     parameters: list[str] | None = None
 
 
-class Kernel(_Record):
+class Kernel(Record):
     path: str
     parameters: list[str] | None = None
     initrd: str = ""
 
 
-class HwConfig(_Record):
+class HwConfig(Record):
     """``memory`` in bytes. The other members are Xen's."""
 
     device_tree: str = ""
@@ -182,7 +180,7 @@ class HwConfig(_Record):
     irqs: list[int] | None = None
 
 
-class Vm(_Record):
+class Vm(Record):
     """The machine (spec: config-vm.md); what it names goes before runv's settings."""
 
     kernel: Kernel | None = None
@@ -191,7 +189,7 @@ class Vm(_Record):
     hw_config: HwConfig | None = None
 
 
-class Config(_Record):
+class Config(Record):
     oci_version: str
     root: Root | None = None
     process: Process | None = None
@@ -199,12 +197,12 @@ class Config(_Record):
     domainname: str = ""
     mounts: list[Mount] | None = None
     hooks: Hooks | None = None
-    linux: Linux = field(default_factory=Linux)
+    linux: Linux = Linux()
     annotations: dict[str, str] | None = None
     vm: Vm | None = None
 
 
-class Document(msgspec.Struct, frozen=True):
+class Document(NamedTuple):
     """A configuration twice: ``config``, checked, to act on; ``raw``, as it was read, to hand on."""
 
     config: Config
@@ -216,7 +214,8 @@ def parse_config(data: bytes, name: str) -> Document:
 
     :raise ConfigError: it is not JSON, breaks the specification, or asks for what runv cannot do
     """
-    raw, config = _decode(data, Config, name)
+    raw = decode(data, name)
+    config = Config.read(raw, f"{name}: $")
     limits.check_limits({key: raw[key] for key in raw if key != "annotations"}, name, "$")
     rules.check_config(config, name)
     return Document(config, raw)
@@ -224,25 +223,7 @@ def parse_config(data: bytes, name: str) -> Document:
 
 def parse_resources(data: bytes, name: str) -> tuple[Resources, Raw]:
     """Reads and checks linux.resources, as ``update --resources`` gets them; see ``parse_config``."""
-    raw, resources = _decode(data, Resources, name)
+    raw = decode(data, name)
+    resources = Resources.read(raw, f"{name}: $")
     limits.check_limits(raw, name, "$")
     return resources, raw
-
-
-def _decode(data: bytes, kind: type[_T], name: str) -> tuple[Raw, _T]:
-    limits.check_size(data, name)
-    try:
-        raw = msgspec.json.decode(data)
-        if not isinstance(raw, dict):
-            raise ConfigError(f"{name}: expected a JSON object at $")
-        return raw, msgspec.convert(raw, kind, strict=True, dec_hook=lambda _, value: Process(value, f"{name}: $.process"))
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{name}: {_sentence(error)}") from error
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ConfigError(f"{name} is not JSON: {error}") from error
-
-
-def _sentence(error: Exception) -> str:
-    """msgspec's message with its JSON path in front: ``$.process.cwd: Expected `str`, got `int```."""
-    text, separator, path = str(error).rpartition(" - at `")
-    return f"{path.rstrip('`')}: {text}" if separator else f"$: {path}"

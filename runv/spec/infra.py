@@ -1,11 +1,10 @@
 """The infra container of a pod: it holds the namespaces that the pod's containers share, and runs nothing but a wait of the guest's own. Pure."""
 
-import msgspec
-
 from runv.errors import ConfigError
 from runv.spec.annotations import INFRA, LAYERS
 from runv.spec.config import Document, Mount, Raw
 from runv.spec.process import Process
+from runv.spec.records import convert
 
 # Of the program it needs neither a file nor any power.
 _PROCESS: Raw = {"args": ["pause"], "cwd": "/", "noNewPrivileges": True, "capabilities": {}}
@@ -28,5 +27,5 @@ def settle_infra(document: Document) -> Document:
     given_mounts = document.raw.get("mounts") or []
     mounts = [_DEV, *given_mounts] if LAYERS in (document.config.annotations or {}) else []
     linux = {key: value for key, value in (document.raw.get("linux") or {}).items() if key not in ("seccomp", "maskedPaths", "readonlyPaths")}
-    config = msgspec.structs.replace(document.config, process=Process(process, "config.json: $.process"), mounts=msgspec.convert(mounts, list[Mount]))
+    config = document.config.replace(process=Process(process, "config.json: $.process"), mounts=convert(mounts, list[Mount], "config.json: $.mounts"))
     return Document(config, document.raw | {"process": process, "mounts": mounts, "linux": linux})

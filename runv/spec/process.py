@@ -1,11 +1,11 @@
 """``process`` of config.json, which is also the whole of ``exec --process``, as frozen records (spec: config.md, "Process").
 
-By hand, unlike the rest of config.json: ``exec`` needs nothing else, and msgspec's import takes longer than all that ``exec`` does.
+By itself, unlike the rest of config.json: ``exec`` needs nothing else.
 """
 
 from runv.errors import ConfigError
-from runv.quick import loads
 from runv.spec import limits, process_rules
+from runv.spec.records import checked, decode
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
@@ -13,8 +13,6 @@ if TYPE_CHECKING:
 
     Raw = dict[str, Any]
 
-# As the messages of msgspec call them
-_NAMES = {str: "str", bool: "bool", int: "int", float: "float", list: "array", dict: "object", type(None): "null"}
 _SETS = ("bounding", "effective", "inheritable", "permitted", "ambient")
 
 
@@ -22,38 +20,31 @@ class _Object:
     """A JSON object on its way into a record. ``path`` is how messages call it: the file and the JSON path."""
 
     def __init__(self, value: "Any", path: str) -> None:
-        self._raw: Raw = _checked(value, dict, path)
+        self._raw: Raw = checked(value, dict, path)
         self.path = path
 
     def must(self, member: str, kind: type) -> "Any":
         if member not in self._raw:
             raise ConfigError(f"{self.path}: Object missing required field `{member}`")
-        return self.get(member, kind, None)
+        return checked(self._raw[member], kind, f"{self.path}.{member}")
 
     def get(self, member: str, kind: type, default: "Any") -> "Any":
         """What is absent is ``default``; null is only where that is None, and means the same."""
         value = self._raw.get(member, default)
         if value is default or (value is None and default is None):
             return default
-        return _checked(value, kind, f"{self.path}.{member}", nullable=default is None)
+        return checked(value, kind, f"{self.path}.{member}", nullable=default is None)
 
     def each(self, member: str, kind: type, default: "Any") -> "Any":
         """A list whose elements are all of a kind."""
         values = self.get(member, list, default)
         for index, value in enumerate(values or []):
-            _checked(value, kind, f"{self.path}.{member}[{index}]")
+            checked(value, kind, f"{self.path}.{member}[{index}]")
         return values
 
     def inner(self, member: str) -> "_Object | None":
         value = self.get(member, dict, None)
         return None if value is None else _Object(value, f"{self.path}.{member}")
-
-
-def _checked(value: "Any", kind: type, path: str, *, nullable: bool = False) -> "Any":
-    if type(value) is not kind:
-        wanted = _NAMES[kind] + (" | null" if nullable else "")
-        raise ConfigError(f"{path}: Expected `{wanted}`, got `{_NAMES[type(value)]}`")
-    return value
 
 
 class User:
@@ -123,13 +114,7 @@ def parse_process(data: bytes, name: str) -> "tuple[Process, Raw]":
 
     :raise ConfigError: it is not JSON, breaks the specification, or asks for what runv cannot do
     """
-    limits.check_size(data, name)
-    try:
-        raw = loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{name} is not JSON: {error}") from error
-    if not isinstance(raw, dict):
-        raise ConfigError(f"{name}: expected a JSON object at $")
+    raw = decode(data, name)
     process = Process(raw, f"{name}: $")
     limits.check_limits(raw, name, "$")
     process_rules.check_process(process, name, "$")

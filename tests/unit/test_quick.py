@@ -1,14 +1,15 @@
-"""What stands in for json and contextlib on the path of light commands does the same."""
+"""What stands in for json, contextlib and typing on the path of light commands does the same."""
 
 import json
 import subprocess
 import sys
+import typing
 from typing import Any
 
 import pytest
 
 from runv import quick
-from runv.quick import dumps, loads, packed, suppress
+from runv.quick import NamedTuple, dumps, loads, packed, suppress
 
 VALUES: list[Any] = [
     None, True, 0, -(2**70), 1.5, 1e300, "", "ä\u2028\U0001f600\"\\\n\x00", "\udce4", [], {}, [1, [2, {"a": None}]], {"a": {"b": ["c"]}, "": 1, "ü": "ö"},
@@ -53,6 +54,52 @@ def test_suppress() -> None:
         raise ValueError
 
 
+class Ours(NamedTuple):
+    """A tuple with names."""
+
+    first: str
+    second: "int | None"
+    third: tuple[int, ...] = ()
+
+
+class Theirs(typing.NamedTuple):
+    first: str
+    second: int | None
+    third: tuple[int, ...] = ()
+
+
+@pytest.mark.parametrize("kind", [Ours, Theirs])
+def test_a_tuple_with_names(kind: Any) -> None:
+    one = kind("a", second=5)
+    assert one == kind("a", 5) == kind(first="a", second=5, third=()) == ("a", 5, ())
+    assert (one.first, one.second, one.third, one[0], len(one)) == ("a", 5, (), "a", 3)
+    assert repr(one) == f"{kind.__name__}(first='a', second=5, third=())"
+    changed = one._replace(third=(1, 2), first="b")
+    assert type(changed) is kind and changed == ("b", 5, (1, 2)) and one.first == "a"
+    assert one._asdict() == {"first": "a", "second": 5, "third": ()} and one._fields == ("first", "second", "third")
+    assert {one: 1}[kind(*one)] == 1
+    first, *_ = one
+    assert first == "a"
+
+
+@pytest.mark.parametrize("kind", [Ours, Theirs])
+def test_what_is_no_tuple_of_these_names(kind: Any) -> None:
+    for values, named in (
+        (("a",), {}),
+        ((), {"first": "a"}),
+        (("a", 1, (), 4), {}),
+        (("a", 1), {"fourth": 1}),
+        (("a", 1), {"first": "b"}),
+        (("a", 1, ()), {"third": ()}),
+    ):
+        with pytest.raises(TypeError):
+            kind(*values, **named)
+    with pytest.raises(AttributeError):
+        kind("a", 1).first = "b"
+    with pytest.raises((TypeError, ValueError)):
+        kind("a", 1)._replace(fourth=1)
+
+
 def alone(script: str) -> str:
     """What a script says in a Python that has imported nothing else."""
     folder = quick.__file__.rpartition("/runv/")[0]
@@ -63,7 +110,7 @@ def alone(script: str) -> str:
 def test_it_imports_nothing() -> None:
     """But what Python has in itself, and json's other half."""
     found = alone("runv.quick.loads(runv.quick.dumps({'a': [1]}))\nprint(*set(sys.modules) - before)")
-    assert set(found.split()) <= {"runv", "runv.quick", "_json", "_signal", "_socket"}
+    assert set(found.split()) <= {"runv", "runv.quick", "_collections", "_json", "_signal", "_socket"}
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"a": 1', "[1] 2", '"\\x"', '"a'])

@@ -89,6 +89,7 @@ BAD: list[tuple[str, Any, str]] = [
     ("process.user.uid", 1.5, "$.process.user.uid: "),
     ("process.user.additionalGids", [0, -5], "$.process.user.additionalGids[1]: "),
     ("process.rlimits", [{"type": "RLIMIT_NOFILE", "soft": 1}], "$.process.rlimits[0]: "),
+    ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": None, "hard": 1}], "$.process.rlimits[0].soft: Expected `int`, got `null`"),
     ("process.rlimits", [{"type": "RLIMIT_X", "soft": 1, "hard": 1}], "$.process.rlimits[0].type: "),
     ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": 1, "hard": 1}] * 2, "$.process.rlimits[1].type: "),
     ("process.rlimits", [{"type": "RLIMIT_CPU", "soft": -1, "hard": 1}], "$.process.rlimits[0]: "),

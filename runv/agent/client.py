@@ -38,6 +38,7 @@ class Agent:
         self.secret = secret
         self._last_id = 0
         self._greets_until = deadline
+        self._asked: list[socket.socket] = []
         hello = _framed({"hello": {"version": VERSION, "secret": secret}})
         self._link = carrier.connect(CONTROL_PORT, hello, deadline, alive)
 
@@ -62,6 +63,7 @@ class Agent:
     def close(self) -> None:
         """Ends the connection; processes it owns are killed by the guest."""
         self._link.close()
+        _close(self._asked)
 
     def call(self, operation: str, arguments: "Json", timeout_s: float = CALL_TIMEOUT_S) -> "Json":
         """One request and its answer.
@@ -104,22 +106,34 @@ class Agent:
             raise AgentLostError("the guest's agent broke the protocol")
         return result
 
+    def ask_streams(self, container: str, process: str, names: "Sequence[str]") -> None:
+        """Half of ``streams``, which must be called with the same later: it goes out now, behind the request that makes the process.
+
+        :raise AgentLostError: see ``call``
+        """
+        deadline = time.monotonic() + CALL_TIMEOUT_S
+        for name in names:
+            self._asked.append(self._open({"stream": {"secret": self.secret, "container": container, "process": process, "name": name}}, deadline))
+
     def streams(self, container: str, process: str, names: "Sequence[str]") -> list[socket.socket]:
         """Opens standard streams of a process; each connection then carries the bytes of one.
 
         :raise AgentError, AgentLostError: one cannot be opened; none is then
         """
+        was_asked = bool(self._asked)
+        if not was_asked:
+            self.ask_streams(container, process, names)
+        links, self._asked = self._asked, []
         deadline = time.monotonic() + CALL_TIMEOUT_S
-        links: list[socket.socket] = []
         try:
-            for name in names:
-                links.append(self._open({"stream": {"secret": self.secret, "container": container, "process": process, "name": name}}, deadline))  # noqa: PERF401 - closed below when one fails
             for link in links:
                 self._opened(link, deadline)
                 link.settimeout(None)
-        except BaseException:
-            for link in links:
-                link.close()
+        except BaseException as error:
+            _close(links)
+            # A request of many parts is overtaken by a small one on another connection.
+            if was_asked and isinstance(error, AgentError) and error.kind == "not-found":
+                return self.streams(container, process, names)
             raise
         return links
 
@@ -172,6 +186,11 @@ class Agent:
             self.greet()
         self._link.settimeout(None)
         return self._link
+
+
+def _close(links: list[socket.socket]) -> None:
+    for link in links:
+        link.close()
 
 
 def _exchange(link: socket.socket, frame: "Json", deadline: float) -> "Json":

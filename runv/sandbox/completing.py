@@ -1,11 +1,12 @@
 """The second half of a creation, from a stand-in that waits to a container whose program does: its sandbox, what is carried into it, and the container
 in the guest. Nothing here is needed before the stand-in is started, and it is imported while that waits for the kernel."""
 
+from collections.abc import Callable
 from typing import Any
 
 from runv import cgroups, limits
 from runv.agent.client import Agent
-from runv.errors import AgentError
+from runv.errors import AgentError, RunvError
 from runv.log import Log
 from runv.processes import Identity
 from runv.sandbox import hookpoints, join, making, notified, view
@@ -17,6 +18,7 @@ from runv.sandbox.process import guest_process, open_terminal
 from runv.sandbox.residents import relay, standin
 from runv.sandbox.storage import disks
 from runv.spec.annotations import is_infra
+from runv.spec.config import Config
 from runv.state import Container
 from runv.storage import plan as storage
 from runv.storage.devices import place_devices
@@ -38,8 +40,9 @@ def complete(
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
         unwatched = _watch(container, sandbox, agent, plan)
         _share_memory(agent, plan)
-        terminal = _create_in_guest(container, sandbox, agent, plan, mounts, seccomp, log)
-        view.show(standing.identity, config, plan.binds, container.folder)
+        request = _request(container, sandbox, agent, plan, mounts, seccomp, log)
+        _create_in_guest(agent, request, config, lambda: view.show(standing.identity, config, plan.binds, container.folder), view.needs_guest(config, plan.binds))
+        terminal = open_terminal(config.process, plan.options) if config.process else standin.Terminal("none")
         memory, own_pids = cgroups.memory_folder(plan.groups), join.has_own_pids(config)
         making.hand_over(standing, agent, container, terminal, memory, own_pids=own_pids, brings_machine=plan.host is None)
     finally:
@@ -94,7 +97,23 @@ def _share_memory(agent: Agent, plan: Plan) -> None:
                 raise
 
 
-def _create_in_guest(
+def _create_in_guest(agent: Agent, request: dict[str, Any], config: Config, show: Callable[[], None], shows_last: bool) -> None:
+    """Has the guest make the container, and meanwhile does what need not wait for that."""
+    agent.post("create", request)
+    try:
+        if config.process is None or not config.process.terminal:
+            agent.ask_streams(request["container"], "init", standin.STREAMS)
+        if not shows_last:
+            show()
+    except RunvError:
+        agent.take()  # what the guest has to say is told first
+        raise
+    agent.take()
+    if shows_last:
+        show()
+
+
+def _request(
     container: Container,
     sandbox: SandboxFolder,
     agent: Agent,
@@ -102,7 +121,8 @@ def _create_in_guest(
     mounts: list[dict[str, Any]],
     seccomp: Filter,
     log: Log,
-) -> standin.Terminal:
+) -> dict[str, Any]:
+    """What the guest is to make; what of it only the guest knows is asked."""
     raw, config = plan.document.raw, plan.document.config
     found, characters = disks.find(agent, plan.opened.wishes, plan.devices)
     placed = place_devices(plan.devices, found, characters)
@@ -125,5 +145,4 @@ def _create_in_guest(
             oci[name] = raw[name]
     if is_infra(config.annotations or {}):
         oci["pause"] = True
-    agent.call("create", {"container": container.id, "oci": oci})
-    return open_terminal(config.process, plan.options) if config.process else standin.Terminal("none")
+    return {"container": container.id, "oci": oci}

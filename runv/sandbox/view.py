@@ -29,13 +29,29 @@ class _Placed(NamedTuple):
 
 
 def show(standin: Identity, config: Config, binds: list[Bind], folder: str) -> None:
-    """Lays a container over the mount namespace of its stand-in, which has one of its own. The guest has made the mount points by now.
+    """Lays a container over the mount namespace of its stand-in, which has one of its own. See ``needs_guest``.
 
     :param binds: what is shared with the guest: ``<container>/rootfs``, and ``<container>/<index>/<name>`` for mounts of config.json
     :param folder: any folder; where the root file system is a disk of the guest's, an empty one is to see
     :raise HostError: the stand-in has ended, or the kernel refused
     """
     inside(standin, lambda: _lay_over(config, binds, folder), "show the files of the container")
+
+
+def needs_guest(config: Config, binds: list[Bind]) -> bool:
+    """Whether a mount point of the container's has yet to be made, by the guest, for ``show`` to show what is there."""
+    sources = {bind.name.split("/")[1]: bind for bind in binds}
+    if "rootfs" not in sources:
+        return False  # they are made where nobody sees them
+    return any(not _exists(sources["rootfs"].source, mount.destination) for index, mount in enumerate(config.mounts or []) if str(index) in sources)
+
+
+def _exists(root: str, destination: str) -> bool:
+    try:
+        with _target(root, destination):
+            return True
+    except OSError:
+        return False
 
 
 def _lay_over(config: Config, binds: list[Bind], folder: str) -> None:

@@ -100,6 +100,20 @@ def test_output_waits_for_its_connection(guest: Guest) -> None:
         assert stdout.recv(100) == b""
 
 
+def test_connected_while_the_process_is_made(guest: Guest) -> None:
+    made = guest.control.send("create", container="c", oci=oci_spec("echo", "said"))
+    with guest.stream("c", "init", "stdout") as stdout:
+        guest.control.result(made)
+        guest.control.call("start", container="c")
+        assert read_all(stdout) == b"said\n"
+    guest.control.call("delete", container="c")
+    made = guest.control.send("create", container="c", oci=oci_spec("nonesuch"))
+    with guest.stream("c", "init", "stdout") as stdout:
+        with pytest.raises(AgentError, match="executable file not found"):
+            guest.control.result(made)
+        assert read_all(stdout) == b""
+
+
 def test_output_of_the_dead_waits_too(guest: Guest) -> None:
     guest.control.call("create", container="c", oci=oci_spec("echo", "last words"))
     guest.control.call("start", container="c")

@@ -19,6 +19,9 @@ _CONFIG_TIMEOUT_S = 30.0
 _PTY_NAME = b"/dev/ptmx"
 _INT = 4
 
+# Of a process without a terminal
+STREAMS = ("stdin", "stdout", "stderr")
+
 
 class Terminal:
     """How the process's terminal reaches the user. ``kind``: ``none``, ``pty`` (``fd`` is our end, the slave) or ``foreground``."""
@@ -127,7 +130,7 @@ def attach(
     :param sync: the command to run, in our own namespaces, when something changes in the network namespace that the stand-in is in
     :raise RunvError: a stream could not be opened, or the stand-in has ended
     """
-    names = ("stdin", "stdout", "stderr") if terminal.kind == "none" else ("tty",)
+    names = STREAMS if terminal.kind == "none" else ("tty",)
     streams: list[socket.socket] = []
     home: list[int] = []
     try:

@@ -212,6 +212,20 @@ class Guest:
 
     def lose_host(self) -> None:
         """All connections are lost, and another host comes, as after the restore of a machine that was saved in the midst of a frame."""
+        self._end_bridge()
+        self._start_bridge()
+
+    @contextlib.contextmanager
+    def bare_link(self) -> Iterator[socket.socket]:
+        """The host's end of the link, where HELLO is to be said; all connections are lost. Another host comes afterwards."""
+        link = self._end_bridge()
+        try:
+            yield link
+            resynchronise(link)
+        finally:
+            self._start_bridge()
+
+    def _end_bridge(self) -> socket.socket:
         assert self._bridge is not None and self._link is not None
         self._bridge.kill()
         self._bridge.wait()
@@ -220,7 +234,7 @@ class Guest:
             self._control = None
         self.socket_path.unlink()
         resynchronise(self._link)
-        self._start_bridge()
+        return self._link
 
     def _start_init(self, link: socket.socket) -> None:
         def enter_cgroup() -> None:
@@ -328,6 +342,10 @@ class Guest:
 
     def count_fds(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def count_bridge_fds(self) -> int:
+        assert self._bridge is not None
+        return len(os.listdir(f"/proc/{self._bridge.pid}/fd"))
 
     def cgroups(self) -> set[str]:
         return {path.name for path in (self._cgroup / "runv").iterdir() if path.is_dir()}

@@ -12,7 +12,21 @@ from typing import Any
 
 import pytest
 
-from .client import PORT_CONTROL, PORT_STREAM, AgentError, Control, Json, Refused, connect, encode, read_frame
+from tests.fakes import guest_mux
+
+from .client import (
+    PORT_CONTROL,
+    PORT_STREAM,
+    TIMEOUT_S,
+    AgentError,
+    Control,
+    Json,
+    Refused,
+    connect,
+    encode,
+    read_exactly,
+    read_frame,
+)
 from .harness import Guest, oci_spec, wait_until
 from .test_identity import ALLOW
 
@@ -348,6 +362,36 @@ def test_mutated_setup(guest: Guest) -> None:
         with contextlib.suppress(AgentError):
             guest.control.result(request)
     assert guest.control.call("sandbox")["containers"] == []
+
+
+def data_of(link: socket.socket, channel: int, size: int) -> bytes:
+    """The first bytes that come by a channel."""
+    data = b""
+    while len(data) < size:
+        word, number, value = guest_mux.HEADER.unpack(read_exactly(link, guest_mux.HEADER.size))
+        payload = read_exactly(link, value) if word >> 24 == guest_mux.DATA else b""
+        data += payload if number == channel else b""
+    return data
+
+
+def test_a_channel_with_the_number_of_one_that_has_just_gone(guest: Guest) -> None:
+    """The new one is not the old one's stream."""
+    guest.control.call("create", container="c", oci=oci_spec("sleep", "100"))
+    stream = encode({"stream": {"secret": guest.secret, "container": "c", "process": "init", "name": "stdout"}})
+    hello = encode({"hello": {"version": 1, "secret": guest.secret}})
+    with guest.bare_link() as link:
+        link.setblocking(True)
+        link.settimeout(TIMEOUT_S)
+        link.sendall(guest_mux.frame(guest_mux.HELLO, guest_mux.MAGIC, 1))
+        link.sendall(
+            guest_mux.frame(guest_mux.OPEN, 7, PORT_STREAM)
+            + guest_mux.frame(guest_mux.DATA, 7, len(stream), stream)
+            + guest_mux.frame(guest_mux.RESET, 7)
+            + guest_mux.frame(guest_mux.OPEN, 7, PORT_CONTROL)
+            + guest_mux.frame(guest_mux.DATA, 7, len(hello), hello)
+        )
+        assert data_of(link, 7, 12)[4:].startswith(b'{"hello"')
+    guest.control.call("delete", container="c")
 
 
 def test_storm_of_connections_and_deaths(guest: Guest) -> None:

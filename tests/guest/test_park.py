@@ -9,6 +9,8 @@ import secrets
 import socket
 import struct
 import termios
+import time
+from collections.abc import Callable
 
 import pytest
 
@@ -22,6 +24,19 @@ TICKS = "i=0; while :; do i=$((i+1)); echo $i >/tmp/count; sleep 0.01; done"
 def unread(stream: socket.socket) -> int:
     """Of what was sent, how much its other end has not taken yet."""
     return struct.unpack("i", fcntl.ioctl(stream, termios.TIOCOUTQ, bytes(4)))[0]  # type: ignore[no-any-return]
+
+
+def pending(stream: socket.socket) -> int:
+    """How much has come that was not read yet."""
+    return struct.unpack("i", fcntl.ioctl(stream, termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
+
+
+def settled(value: Callable[[], int]) -> None:
+    """Waits until it has not changed for a while."""
+    before = -1
+    while (now := value()) != before:
+        before = now
+        time.sleep(0.2)
 
 
 def line(stream: socket.socket) -> bytes:
@@ -218,6 +233,45 @@ def test_input_that_has_arrived_is_kept(guest: Guest) -> None:
         stdin.shutdown(socket.SHUT_WR)
         assert line(stdout).split()[0].decode() == hashlib.md5(data).hexdigest()
     control.call("delete", container="c")
+
+
+def test_input_that_has_arrived_is_kept_time_and_again(guest: Guest) -> None:
+    """More of it than a host may send before it is read."""
+    stdin, stdout, _ = started(guest, "sh", "-c", "while ! [ -e /tmp/go ]; do sleep 0.01; done; md5sum")
+    data = secrets.token_bytes(1_070_005)
+    for begin, end in ((0, 570_000), (570_000, 1_070_000)):
+        with stdin, stdout:
+            stdin.sendall(data[begin:end])
+            wait_until(lambda stdin=stdin: unread(stdin) == 0, "the bridge")  # type: ignore[misc]
+            assert guest.control.call("park") == {}
+            control = taken_over(guest)
+        stdin, stdout = guest.stream("c", "init", "stdin"), guest.stream("c", "init", "stdout")
+    with stdin, stdout:
+        (guest.rootfs / "tmp/go").touch()
+        stdin.sendall(data[1_070_000:])
+        stdin.shutdown(socket.SHUT_WR)
+        assert line(stdout).split()[0].decode() == hashlib.md5(data).hexdigest()
+    control.call("delete", container="c")
+
+
+def test_the_reader_of_a_process_that_had_ended_goes_meanwhile(guest: Guest) -> None:
+    guest.control.call("create", container="c", oci=oci_spec("sleep", "100"))
+    guest.control.call("start", container="c")
+    script = "yes & while ! [ -e /tmp/go ]; do sleep 0.01; done; exit 3"
+    guest.control.call("exec", container="c", process="x", spec=process_spec("sh", "-c", script))
+    with guest.stream("c", "x", "stdout") as stdout, guest.stream("c", "x", "stderr"), contextlib.closing(guest.connect()) as owner:
+        waiting = owner.send("wait", container="c", process="x", owner=True)
+        guest.control.call("start", container="c", process="x")
+        settled(lambda: pending(stdout))
+        (guest.rootfs / "tmp/go").touch()
+        assert not owner.has_reply(waiting, 0.3)  # it has ended, and its output is still there
+        guest.control.call("park")
+        before = guest.count_bridge_fds()
+        stdout.close()
+        wait_until(lambda: guest.count_bridge_fds() < before, "the bridge")
+        guest.control.call("unpark")
+        assert owner.result(waiting) == {"exit": 3}
+    guest.control.call("delete", container="c")
 
 
 def test_output_that_nobody_reads_waits_in_its_pipe(guest: Guest) -> None:

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -144,6 +145,21 @@ static void local_ready(struct loop *loop, struct watch *watch, uint32_t events)
 		mux_end_readable(&stream->end);
 }
 
+/*
+ * Whether a channel can be the stream's. Not another one that has got its number, when it has gone itself, and with it the other end of fd. And not where
+ * more lies before what the channel will bring than a queue has room for beside that; a socket in between does not mind.
+ */
+static bool suits(const struct stream *stream, int fd, size_t len)
+{
+	struct pollfd pfd = { .fd = fd };
+	size_t kept = stream->in.end - stream->in.start;
+	int unread = 0;
+
+	if (poll(&pfd, 1, 0) < 0 || pfd.revents & (POLLHUP | POLLERR) || ioctl(fd, FIONREAD, &unread) < 0 || unread < 0)
+		return false;
+	return kept + len + (size_t)unread <= MUX_WINDOW;
+}
+
 /* What lies before the channel's own: what was kept, what came with the first frame, and what came after it. */
 static int gather(struct stream *stream, int fd, const uint8_t *data, size_t len, struct buf *heard)
 {
@@ -167,7 +183,7 @@ int stream_mux_connect(struct stream *stream, uint32_t channel, int fd, const ui
 	struct buf heard = { 0 }, said = { 0 };
 	int result;
 
-	if (stream->tty || stream->local_fd < 0 || !agent->mux || !mux_end_possible(agent->mux, channel))
+	if (stream->tty || stream->local_fd < 0 || !agent->mux || !mux_end_possible(agent->mux, channel) || !suits(stream, fd, len))
 		return 0;
 	result = gather(stream, fd, data, len, &heard);
 	if (result == 0)
@@ -208,8 +224,9 @@ void stream_mux_watch(struct stream *stream)
 {
 	if (agent_of(stream)->park.parked)
 		return;
+	/* What that means to the process is seen to when all streams were gone through: it could be gone. */
 	if (stream->lost)
-		finish(stream);
+		stream_close(stream);
 	else
 		mux_end_readable(&stream->end);
 }

@@ -97,15 +97,21 @@ bool process_is_init(const struct process *process)
 	return strcmp(process->id, "init") == 0;
 }
 
+/* Tells who waits for it, if all of it is over. It may be gone afterwards. */
+static void settle(struct process *process)
+{
+	if (process_busy(process))
+		return;
+	answer_waiters(process);
+	if (process->owned && !process_is_init(process))
+		process_forget(process);
+}
+
 void process_stream_done(struct process *process)
 {
 	struct container *container = process->container;
 
-	if (!process_busy(process)) {
-		answer_waiters(process);
-		if (process->owned && !process_is_init(process))
-			process_forget(process);
-	}
+	settle(process);
 	if (container->dying)
 		container_progress(container);
 }
@@ -167,6 +173,9 @@ void processes_lost(struct agent *agent)
 			if (p->lost) {
 				p->lost = false;
 				lose(p);
+			} else {
+				/* Of its streams some may have gone meanwhile. A container that is dying goes on by its timer. */
+				settle(p);
 			}
 		}
 	}

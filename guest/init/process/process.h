@@ -71,7 +71,7 @@ void process_stream_done(struct process *process);
 /* The connection has ended; kills what it owned. */
 void process_conn_gone(struct process *process, const struct conn *conn);
 
-/* The machine is parked no more: what owners that went meanwhile take along goes now. */
+/* The machine is parked no more: what owners and readers that went meanwhile take along goes now. */
 void processes_lost(struct agent *agent);
 /* Nobody owns anything any more. A container's first process can be owned anew, all others are killed. */
 void processes_disown(struct agent *agent);

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     import socket
 
 from runv.errors import HostError, StateError
-from runv.quick import suppress
+from runv.quick import Socket, socket, suppress
 
 LOCK_TIMEOUT_S = 30.0
 _LOCK_POLL_S = 0.01
@@ -125,14 +125,12 @@ def connect_unix(link: "socket.socket", path: str) -> None:
         link.connect(address)
 
 
-def listen_unix(path: str) -> "socket.socket":
+def listen_unix(path: str) -> Socket:
     """A socket that listens at ``path``.
 
     :raise HostError: it cannot be made
     """
-    import socket
-
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener = Socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with short_path(path) as address:
             listener.bind(address)

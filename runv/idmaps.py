@@ -2,10 +2,9 @@
 
 import errno
 import os
-from typing import NamedTuple
 
 from runv import linux
-from runv.quick import signal
+from runv.quick import NamedTuple, signal
 
 # Nobody's: -1 is no id at all.
 _SPARE = 2**32 - 2

@@ -6,10 +6,11 @@ and disks, the host's cgroup alone does it (``needed``), and the guest is not to
 """
 
 import math
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runv.quick import Any, NamedTuple
 from runv.spec.version import since
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import BlockIO, Cpu, Memory, Resources
 

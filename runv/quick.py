@@ -4,6 +4,8 @@ Their other halves need ``enum``, ``re``, ``collections`` and ``functools``: 9 m
 that engines call 2. For the path of those commands; whoever does more imports the modules themselves.
 """
 
+import sys
+
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     import signal
@@ -59,7 +61,9 @@ else:
             return dict(zip(self._fields, self, strict=True))
 
 
-__all__ = ["Any", "NamedTuple", "Socket", "dumps", "loads", "packed", "signal", "socket", "suppress"]
+__all__ = ["Any", "NamedTuple", "Socket", "dumps", "loads", "packed", "recv_fds", "send_fds", "signal", "socket", "suppress"]
+
+_INT = 4
 
 
 class Socket(socket.socket):
@@ -70,6 +74,18 @@ class Socket(socket.socket):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def send_fds(link: socket.socket, data: bytes, fds: list[int]) -> None:
+    """``socket.send_fds``."""
+    link.sendmsg([data], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds))])
+
+
+def recv_fds(link: socket.socket, size: int, most: int) -> tuple[bytes, list[int]]:
+    """At most ``size`` bytes and ``most`` descriptors, which are closed when another program is executed; as of ``socket.recv_fds``."""
+    data, extra, _, _ = link.recvmsg(size, socket.CMSG_LEN(most * _INT), socket.MSG_CMSG_CLOEXEC)
+    rights = b"".join(given for level, kind, given in extra if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS))
+    return data, [int.from_bytes(rights[at : at + _INT], sys.byteorder) for at in range(0, len(rights) // _INT * _INT, _INT)]
 
 
 

@@ -6,12 +6,10 @@ A socket's file can be shared, but nobody can connect to it from another kernel:
 import errno
 import os
 import stat
-from collections import deque
-from typing import NamedTuple
 
 from runv.files import connect_unix
+from runv.quick import NamedTuple, socket, suppress
 from runv.quick import Socket as Link
-from runv.quick import socket, suppress
 
 # What is looked at below a folder: enough for what people share for its sockets, and nothing against the size of a file system.
 _DEPTH_MAX = 3
@@ -59,10 +57,10 @@ def _describe(path: str, status: os.stat_result, kind: str) -> Socket:
 def _candidates(folder: str) -> list[str]:
     """What may be a socket, by what the directories themselves say: no file is looked at."""
     found: list[str] = []
-    folders = deque([(folder, 1)])
+    folders = [(folder, 1)]
     left = _ENTRIES_MAX
     while folders and left:
-        path, depth = folders.popleft()
+        path, depth = folders.pop(0)
         with suppress(OSError), os.scandir(path) as entries:
             for entry in entries:
                 left -= 1

@@ -1,6 +1,6 @@
 """What is found in a network namespace, as records. Pure; nothing but these is handed from the process that looks to the one that asked."""
 
-from typing import Any, NamedTuple
+from runv.quick import Any, NamedTuple
 
 
 class Link(NamedTuple):
@@ -92,3 +92,4 @@ def from_json(data: dict[str, Any]) -> Found:
         neighbours=tuple(Neighbour(**entry) for entry in data["neighbours"]),
         rules=tuple(Rule(**entry) for entry in data["rules"]),
     )
+

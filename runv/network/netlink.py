@@ -4,10 +4,14 @@ A library for all of netlink takes longer to import than everything else a ``sta
 """
 
 import os
-import socket
 import struct
-from collections.abc import Iterator
 from types import TracebackType
+
+from runv.quick import socket
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NLM_F_REQUEST = 1
 NLM_F_ACK = 4
@@ -102,7 +106,7 @@ class Netlink:
         self._sequence += 1
         self._socket.send(_HEADER.pack(_HEADER.size + len(body), kind, flags, self._sequence, 0) + body)
 
-    def _answers(self) -> Iterator[tuple[int, bytes]]:
+    def _answers(self) -> "Iterator[tuple[int, bytes]]":
         while True:
             data = self._socket.recv(_RECEIVE)
             while len(data) >= _HEADER.size:

@@ -1,13 +1,14 @@
 """Work inside another network namespace, in a child that has joined it: we ourselves never leave our own."""
 
-import json
 import os
-import socket
-from collections.abc import Callable
-from typing import Any
 
 from runv import linux
 from runv.errors import HostError
+from runv.quick import Any, dumps, loads, recv_fds, send_fds, socket
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MAX_FDS = 64
 
@@ -15,7 +16,7 @@ _MAX_FDS = 64
 Result = tuple[Any, list[int]]
 
 
-def inside(namespace: str, action: str, work: Callable[[], Result]) -> Result:
+def inside(namespace: str, action: str, work: "Callable[[], Result]") -> Result:
     """Runs ``work`` in the network namespace at ``namespace`` and returns what it returned; descriptors become ours.
 
     :param action: what it does, for the message when it fails
@@ -28,11 +29,11 @@ def inside(namespace: str, action: str, work: Callable[[], Result]) -> Result:
     theirs.close()
     fds: list[int] = []
     try:
-        with ours:
-            data, fds = _receive(ours)
+        data, fds = _receive(ours)
     finally:
+        ours.close()
         os.waitpid(pid, 0)
-    answer: dict[str, Any] = json.loads(data) if data else {"error": "its process was killed", "errno": 0}
+    answer: dict[str, Any] = loads(data.decode()) if data else {"error": "its process was killed", "errno": 0}
     if "error" in answer:
         raise _failure(action, answer["error"], answer["errno"])
     return answer["result"], fds
@@ -45,24 +46,22 @@ def _failure(action: str, what: str, number: int) -> HostError:
 
 
 def _receive(ours: socket.socket) -> tuple[bytes, list[int]]:
-    first, fds, _, _ = socket.recv_fds(ours, 1, _MAX_FDS)
-    for fd in fds:
-        os.set_inheritable(fd, False)
+    first, fds = recv_fds(ours, 1, _MAX_FDS)
     chunks = [first]
     while chunks[-1]:
         chunks.append(ours.recv(65536))
     return b"".join(chunks), fds
 
 
-def _child(namespace: str, work: Callable[[], Result], theirs: socket.socket) -> None:
+def _child(namespace: str, work: "Callable[[], Result]", theirs: socket.socket) -> None:
     """The child's side of ``inside``; never returns."""
     status = 1
     try:
         linux.join(namespace, linux.CLONE_NEWNET)
         result, fds = work()
-        data = json.dumps({"result": result}).encode()
+        data = dumps({"result": result}).encode()
         # Descriptors come with the first byte: one message for them, however long the rest is.
-        socket.send_fds(theirs, [data[:1]], fds) if fds else theirs.sendall(data[:1])
+        send_fds(theirs, data[:1], fds) if fds else theirs.sendall(data[:1])
         theirs.sendall(data[1:])
         status = 0
     except OSError as error:
@@ -74,4 +73,4 @@ def _child(namespace: str, work: Callable[[], Result], theirs: socket.socket) ->
 
 
 def _report(theirs: socket.socket, what: str, number: int) -> None:
-    theirs.sendall(json.dumps({"error": what, "errno": number}).encode(errors="surrogateescape"))
+    theirs.sendall(dumps({"error": what, "errno": number}).encode(errors="surrogateescape"))

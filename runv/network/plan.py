@@ -1,9 +1,9 @@
 """From the records of a namespace to the cards of a machine, and to what the guest's agent is told (``setup`` of docs/agent-protocol.md). Pure."""
 
-from typing import Any, NamedTuple
 
 from runv.errors import RunvError
 from runv.network.links import Found, Link
+from runv.quick import Any, NamedTuple
 
 # A machine's only bus has 32 places, some of which its other devices need.
 MAX_LINKS = 16

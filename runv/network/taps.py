@@ -1,15 +1,13 @@
 """Taps, and the wire between a tap and an engine's link. Runs inside the namespace."""
 
-import contextlib
 import fcntl
 import os
-import socket
 import struct
 
-from runv.network import devices
 from runv.network.links import Link
 from runv.network.names import tap_name
 from runv.network.netlink import NLM_F_CREATE, NLM_F_EXCL, Netlink, attribute
+from runv.quick import socket, suppress
 
 _TUN = "/dev/net/tun"
 _NUMBERS = 256
@@ -54,7 +52,7 @@ def open_tap(number: int, queues: int = 1, *, stays: bool = False) -> list[int]:
             os.close(fd)
         raise OSError(error.errno, error.strerror, error.filename or name) from None
     # The host's kernel must not speak on the guest's wire: no link-local address, no solicitations.
-    with contextlib.suppress(FileNotFoundError), open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w") as file:
+    with suppress(FileNotFoundError), open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w") as file:
         file.write("1")
     return fds
 
@@ -67,6 +65,8 @@ def numbers_in_use() -> set[int]:
 
 def connect(netlink: Netlink, link: Link, number: int) -> None:
     """Whatever comes in on the link goes out of the tap, and the other way round. Nothing of it reaches the host's own stack."""
+    from runv.network import devices  # ipaddress: only where there is a link
+
     index = socket.if_nametoindex(tap_name(number))
     try:
         devices.change(netlink, index, up=True, mtu=link.mtu)
@@ -96,5 +96,5 @@ def _ingress(index: int) -> bytes:
 
 def remove_ingress(netlink: Netlink, index: int) -> None:
     """Takes the ingress qdisc and its filters off a link, if it has one."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         netlink.request(_RTM_DELQDISC, _ingress(index))

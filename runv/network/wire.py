@@ -1,12 +1,10 @@
 """Giving a namespace's links to a guest, and back. netlink is spoken in a child that has joined the namespace."""
 
-import contextlib
 import os
-import socket
-from typing import Any, NamedTuple
 
 from runv.network import netns, plan
 from runv.network.links import Found, from_json, to_json
+from runv.quick import Any, NamedTuple, socket, suppress
 
 
 class Card(NamedTuple):
@@ -129,7 +127,7 @@ def disconnect(namespace: str, names: list[str]) -> None:
 
         with Netlink() as netlink:
             for name in names:
-                with contextlib.suppress(OSError):
+                with suppress(OSError):
                     taps.remove_ingress(netlink, socket.if_nametoindex(name))
         return None, []
 

@@ -1,14 +1,12 @@
 """The second half of a creation, from a stand-in that waits to a container whose program does: its sandbox, what is carried into it, and the container
 in the guest. Nothing here is needed before the stand-in is started, and it is imported while that waits for the kernel."""
 
-from collections.abc import Callable
-from typing import Any
-
 from runv import cgroups, limits
 from runv.agent.client import Agent
 from runv.errors import AgentError, RunvError
 from runv.log import Log
 from runv.processes import Identity
+from runv.quick import Any
 from runv.sandbox import hookpoints, join, making, notified, view
 from runv.sandbox.entering import enter
 from runv.sandbox.filters import Filter
@@ -23,6 +21,10 @@ from runv.state import Container
 from runv.storage import plan as storage
 from runv.storage.devices import place_devices
 from runv.storage.memory import share_of
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 
 def complete(
@@ -97,7 +99,7 @@ def _share_memory(agent: Agent, plan: Plan) -> None:
                 raise
 
 
-def _create_in_guest(agent: Agent, request: dict[str, Any], config: Config, show: Callable[[], None], shows_last: bool) -> None:
+def _create_in_guest(agent: Agent, request: dict[str, Any], config: Config, show: "Callable[[], None]", shows_last: bool) -> None:
     """Has the guest make the container, and meanwhile does what need not wait for that."""
     agent.post("create", request)
     try:

@@ -10,7 +10,7 @@ from runv.errors import HostError
 from runv.files import locked_folder
 from runv.log import Log
 from runv.processes import Identity
-from runv.sandbox import making, notified, wishes
+from runv.sandbox import hookpoints, making, notified, wishes
 from runv.sandbox.filters import Filter
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.machine.wanted import Wanted
@@ -52,7 +52,7 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
     late = making.enter_cgroups(record, config, plan.extra)
     waited = _take_waiting(plan, sandbox)
     namespace = _namespace_of(sandbox) if waited else making.namespace_for(plan.network, plan.host)
-    standing = making.stand_in(container, plan.wanted.standin, config, plan.options, plan.groups, namespace, _import_the_rest)
+    standing = making.stand_in(container, plan.wanted.standin, config, plan.options, plan.groups, namespace, lambda: _import_the_rest(plan))
     from runv.sandbox.completing import complete
 
     unwatched = complete(container, sandbox, plan, standing, seccomp, log, waited=waited)
@@ -84,11 +84,14 @@ def _namespace_of(sandbox: SandboxFolder) -> str:
     return network.namespace_of(sandbox)
 
 
-def _import_the_rest() -> None:
+def _import_the_rest(plan: Plan) -> None:
     """More than half of all that is imported, while nobody needs us: the stand-in waits until all processors have passed by."""
-    import runv.network.look
     import runv.network.taps
-    import runv.sandbox.completing  # noqa: F401
+    import runv.sandbox.completing
+
+    if plan.network or hookpoints.any_at_creation(plan.document.config):  # then there will be links
+        import runv.network.devices
+        import runv.network.look  # noqa: F401
 
 
 def _translate(wanted: Wanted, log: Log) -> None:

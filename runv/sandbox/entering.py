@@ -5,7 +5,6 @@ done while the first one runs; what is shared with it, and its links, are looked
 """
 
 import os
-from typing import Any
 
 from runv import cgroups, limits
 from runv.agent.client import Agent
@@ -14,6 +13,7 @@ from runv.files import locked_folder, write_atomic
 from runv.log import Log
 from runv.network.wire import Wiring
 from runv.processes import Identity
+from runv.quick import Any
 from runv.sandbox import hookpoints, wishes
 from runv.sandbox.connection import connect
 from runv.sandbox.layout import SandboxFolder

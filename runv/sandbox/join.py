@@ -1,18 +1,16 @@
 """Which sandbox a container belongs to: one of its own, or an existing container's. And what its namespaces are called in the guest."""
 
 import os
-import re
-from typing import TYPE_CHECKING, Any
 
 from runv.errors import ConfigError, NotFoundError
+from runv.quick import Any
 from runv.sandbox.layout import SandboxFolder
 from runv.spec.annotations import sandbox_of
 from runv.state import Container, containers
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import Config
-
-_PROC_PATH = re.compile(r"^/proc/(\d+)/ns/[a-z_]+$")
 
 
 def find_host(root: str, config: "Config") -> Container | None:
@@ -51,15 +49,20 @@ def _living(root: str) -> dict[int, Container]:
 
 
 def _owner(path: str, living: dict[int, Container]) -> Container | None:
-    match = _PROC_PATH.match(path)
-    if match and int(match[1]) in living:
-        return living[int(match[1])]
+    if (pid := _pid_in(path)) in living:
+        return living[pid]
     # Not by a stand-in's pid: then it can only be the network namespace that a sandbox sits in, under a name of its own.
     wanted = _inode(path)
     own = {_inode("/proc/self/ns/net"), None}
     if wanted in own:
         return None
     return next((c for pid, c in living.items() if _inode(f"/proc/{pid}/ns/net") == wanted), None)
+
+
+def _pid_in(path: str) -> int:
+    """That of /proc/PID/ns/KIND; 0 for other paths."""
+    root, proc, pid, ns, kind = path.split("/") if path.count("/") == 4 else [""] * 5
+    return int(pid) if (root, proc, ns) == ("", "proc", "ns") and kind and pid.isascii() and pid.isdigit() else 0
 
 
 def _inode(path: str) -> tuple[int, int] | None:
@@ -109,8 +112,8 @@ def guest_namespaces(root: str, config: "Config", host: Container | None, sandbo
         if not namespace.path:
             result.append({"type": namespace.type})
             continue
-        match = _PROC_PATH.match(namespace.path)
-        owner = living.get(int(match[1])) if match else host
+        pid = _pid_in(namespace.path)
+        owner = living.get(pid) if pid else host
         if owner is None or owner.id not in members:
             raise ConfigError(f"cannot join {namespace.type} namespace {namespace.path}: it is of no container of this sandbox")
         result.append({"type": namespace.type, "container": owner.id})

@@ -2,8 +2,8 @@
 ``runv.sandbox.residents.notify``. Light: it is part of what is settled before there is a machine."""
 
 import os
-from typing import Any
 
+from runv.quick import Any
 from runv.sockets import Socket
 from runv.state import Container
 from runv.storage.plan import Carried, StoragePlan

@@ -4,12 +4,12 @@ Light: until its stand-in is started nobody works but us, so what only a machine
 """
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from runv import cgroups, limits
 from runv.errors import ConfigError
 from runv.idmaps import with_root
 from runv.log import Log
+from runv.quick import NamedTuple
 from runv.sandbox import join, making, notified, wishes
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.machine import wanted as machines
@@ -25,6 +25,7 @@ from runv.storage import plan as storage
 from runv.storage.devices import DevicePlan, plan_devices
 from runv.storage.images import merge
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.network.plan import Loan
     from runv.vm.qemu import Bind

@@ -153,9 +153,9 @@ def end_sandbox(sandbox: SandboxFolder) -> None:
     if record is None:
         kill_processes(sandbox)
     else:
-        from runv.sandbox.links import network  # only where there is something to give back
+        from runv.sandbox.links.leaving import letting_go  # only where there is something to give back
 
-        with network.letting_go(record):
+        with letting_go(record):
             kill_processes(sandbox)
     remove_tree(sandbox.folder)
 

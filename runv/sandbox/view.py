@@ -5,18 +5,20 @@ read and write the host's files instead. The stand-in itself keeps its view of t
 who joins it comes to stand (setns(2)). What exists in the guest alone, a tmpfs or /proc, is not there.
 """
 
-import contextlib
 import os
 import stat
-from collections.abc import Iterator
-from typing import NamedTuple
 
 from runv import linux
 from runv.processes import Identity
+from runv.quick import NamedTuple, suppress
 from runv.spec.config import Config
 from runv.storage.words import SUBPATH, value_of
 from runv.vm.namespace import inside
 from runv.vm.qemu import Bind
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class _Placed(NamedTuple):
@@ -48,10 +50,10 @@ def needs_guest(config: Config, binds: list[Bind]) -> bool:
 
 def _exists(root: str, destination: str) -> bool:
     try:
-        with _target(root, destination):
-            return True
+        os.close(_target(root, destination))
     except OSError:
         return False
+    return True
 
 
 def _lay_over(config: Config, binds: list[Bind], folder: str) -> None:
@@ -68,14 +70,14 @@ def _lay_over(config: Config, binds: list[Bind], folder: str) -> None:
     linux.mount("none", root, None, linux.MS_REC | linux.MS_PRIVATE)
     for one in placed:
         # A mount point may be in a tmpfs of the guest's: then it is not here either.
-        with contextlib.suppress(OSError):
+        with suppress(OSError):
             _place(root, one)
     if config.root is not None and config.root.readonly:
         _make_readonly(root)
     linux.mount(root, "/", None, linux.MS_MOVE)
 
 
-def _placed(config: Config, sources: dict[str, Bind]) -> Iterator[_Placed]:
+def _placed(config: Config, sources: dict[str, Bind]) -> "Iterator[_Placed]":
     """The bind mounts in their order, taken before anything covers a source."""
     for index, mount in enumerate(config.mounts or []):
         bind = sources.get(str(index))
@@ -86,27 +88,28 @@ def _placed(config: Config, sources: dict[str, Bind]) -> Iterator[_Placed]:
 
 
 def _place(root: str, one: _Placed) -> None:
-    with _target(root, one.destination) as target:
+    target = _target(root, one.destination)
+    try:
         if stat.S_ISDIR(os.fstat(target).st_mode) != one.is_folder:
             return
         linux.move_mount(one.tree, target)
+    finally:
+        os.close(target)
     if one.readonly:
-        with _target(root, one.destination) as target:
+        target = _target(root, one.destination)
+        try:
             _make_readonly(f"/proc/self/fd/{target}")
+        finally:
+            os.close(target)
 
 
-@contextlib.contextmanager
-def _target(root: str, destination: str) -> Iterator[int]:
+def _target(root: str, destination: str) -> int:
     """A descriptor of ``destination`` as the container sees it: none of its links leads out."""
     folder = os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fd = linux.openat2(folder, destination, os.O_PATH | os.O_CLOEXEC, linux.RESOLVE_IN_ROOT)
+        return linux.openat2(folder, destination, os.O_PATH | os.O_CLOEXEC, linux.RESOLVE_IN_ROOT)
     finally:
         os.close(folder)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _make_readonly(target: str) -> None:

@@ -1,8 +1,8 @@
 """What a configuration wants of the machine itself, and of what runv cannot give."""
 
-from typing import Any
 
 from runv.errors import ConfigError
+from runv.quick import Any
 from runv.settings import Settings
 from runv.spec import ignored as in_vain
 from runv.spec.annotations import SHARE_NOTIFY

@@ -1,10 +1,11 @@
 """What the specification demands of ``linux`` beyond types (spec: config-linux.md), and what a virtual machine cannot do."""
 
-from typing import TYPE_CHECKING, Any
 
 from runv.errors import ConfigError
+from runv.quick import Any
 from runv.spec.memory_policy import mode_and_nodes
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import Linux, Namespace, NetDevice, Resources
 

@@ -1,10 +1,10 @@
 """linux.memoryPolicy: on which of the host's NUMA nodes the machine's memory is to lie (spec: config-linux.md, "Memory policy"). Pure."""
 
-from typing import TYPE_CHECKING
 
 from runv.errors import ConfigError
 from runv.spec.lists import number_list
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import MemoryPolicy
 

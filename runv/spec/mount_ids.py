@@ -1,10 +1,11 @@
 """The ids of an id-mapped mount (spec: config.md, "Mounts"; config-linux.md, "User namespace mappings"). Pure."""
 
-from typing import TYPE_CHECKING, Any
 
 from runv.errors import ConfigError
 from runv.idmaps import IdMap, Range
+from runv.quick import Any
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import Linux, Mount
 

@@ -1,6 +1,5 @@
 """What the specification demands beyond types, and what a virtual machine cannot do. Every refusal names the JSON path."""
 
-from typing import TYPE_CHECKING
 
 from runv.errors import ConfigError
 from runv.spec.annotations import is_infra
@@ -11,6 +10,7 @@ from runv.spec.process_rules import check_process
 from runv.spec.version import since
 from runv.spec.vm_rules import check_vm
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import Config, Hook, Hooks, Linux, Mount
 

@@ -1,9 +1,9 @@
 """What of ``vm`` runv can honour (spec: config-vm.md): another kernel, initrd, QEMU and size; not another guest."""
 
-from typing import TYPE_CHECKING
 
 from runv.errors import ConfigError
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import HwConfig, Vm
 

@@ -6,15 +6,17 @@ cannot be carried over: the guest has one of the same name, maybe with other num
 
 import os
 import stat
-from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runv.errors import ConfigError, reason
 from runv.files import read_text
+from runv.quick import Any, NamedTuple
 from runv.storage.images import Wish, device_serial, merge, wish
 from runv.storage.plan import GuestDisk
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from runv.spec.config import Config, Device
 
 Numbers = tuple[int, int]
@@ -57,7 +59,7 @@ class Placed(NamedTuple):
     left_out: list[str]
 
 
-def plan_devices(config: "Config", raw: dict[str, Any], others: Iterable[Wish] = ()) -> DevicePlan:
+def plan_devices(config: "Config", raw: dict[str, Any], others: "Iterable[Wish]" = ()) -> DevicePlan:
     """Settles what each device is. ``others``: disks that the container has beside these, which rules may be about.
 
     :raise ConfigError: a device that cannot be attached

@@ -5,10 +5,13 @@ import fcntl
 import os
 import stat
 import struct
-from collections.abc import Iterable
-from typing import NamedTuple
 
 from runv.errors import ConfigError, reason
+from runv.quick import NamedTuple
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # qcow2's header (docs/interop/qcow2.txt of QEMU): magic, version, offset of the backing file's name; incompatible features at 72.
 _QCOW2_MAGIC = b"QFI\xfb"
@@ -65,7 +68,7 @@ def device_serial(major: int, minor: int) -> str:
     return f"b{os.makedev(major, minor):x}"
 
 
-def merge(wishes: Iterable[Wish]) -> tuple[Wish, ...]:
+def merge(wishes: "Iterable[Wish]") -> tuple[Wish, ...]:
     """Each disk once; writable if anything wants to write to it."""
     merged: dict[str, Wish] = {}
     for each in wishes:

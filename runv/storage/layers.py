@@ -4,10 +4,9 @@ The guest lays them over each other (overlayfs), so the host never mounts an ima
 """
 
 import os
-from typing import NamedTuple
 
 from runv.errors import ConfigError, reason
-from runv.quick import loads
+from runv.quick import NamedTuple, loads
 from runv.spec.annotations import COPY, LAYERS, PREFIX, ROOTFS_FSTYPE, UPPER
 from runv.storage.images import Wish, wish
 

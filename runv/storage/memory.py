@@ -5,10 +5,11 @@ what is mapped and shared is to be one page of memory, and to count as its conta
 """
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
+from runv.quick import NamedTuple
 from runv.storage.words import SHARED, SUBPATH, value_of
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import Mount
 

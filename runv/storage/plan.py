@@ -3,11 +3,11 @@
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from runv import linux, sockets
 from runv.errors import ConfigError, reason
 from runv.idmaps import IdMap, map_tree
+from runv.quick import Any, NamedTuple
 from runv.spec.annotations import COPY, LAYERS, ROOTFS_FSTYPE, is_infra
 from runv.spec.mount_ids import WORDS, mount_ids
 from runv.storage.images import Wish, merge, wish
@@ -15,6 +15,7 @@ from runv.storage.layers import read_layers
 from runv.storage.memory import SharedMemory, named_memory, shared_memory
 from runv.storage.words import COPY_UP, DISK_TYPES, SUBPATH, check_words, value_of
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import Config, Mount
 

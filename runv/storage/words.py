@@ -1,10 +1,8 @@
 """Words among a mount's options that are runv's own; no file system sees them. Pure."""
 
-import re
-from typing import TYPE_CHECKING
-
 from runv.errors import ConfigError
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.spec.config import Mount
 
@@ -21,7 +19,7 @@ SHARED = "x-runv.shared"
 DISK_TYPES = frozenset({"btrfs", "erofs", "exfat", "ext2", "ext3", "ext4", "f2fs", "iso9660", "ntfs3", "squashfs", "udf", "vfat", "xfs"})
 
 _PREFIX = "x-runv."
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,200}")
+_NAME_MAX, _NAME_OTHERS = 200, "_.-"
 
 
 def value_of(mount: "Mount", name: str) -> str:
@@ -38,11 +36,15 @@ def check_words(mount: "Mount", where: str) -> None:
         if not word.startswith(_PREFIX):
             continue
         name, _, value = word.partition("=")
-        if word not in (COPY_UP, GROW) and not (name == SUBPATH and value) and not (name == SHARED and _NAME.fullmatch(value)):
+        if word not in (COPY_UP, GROW) and not (name == SUBPATH and value) and not (name == SHARED and _is_name(value)):
             raise ConfigError(f"{where}: unknown word {word!r}", hint=f"there are {COPY_UP}, {GROW}, {SUBPATH}=DIRECTORY and {SHARED}=NAME")
         kind, allowed = _KINDS[name]
         if not _is(mount, allowed):
             raise ConfigError(f"{where}: {name} is for {kind}, not for {'bind' if mount.is_bind else mount.type or 'no type'}")
+
+
+def _is_name(text: str) -> bool:
+    return 0 < len(text) <= _NAME_MAX and text.isascii() and all(letter.isalnum() or letter in _NAME_OTHERS for letter in text)
 
 
 _KINDS = {

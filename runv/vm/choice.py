@@ -1,16 +1,15 @@
 """KVM or TCG, vsock or serial, microvm or q35, 9p or virtiofs: what is used here, and why. ``runv check`` prints the reasons."""
 
 import os
-import re
-from typing import NamedTuple
 
 from runv.errors import ConfigError, VmError, reason
 from runv.files import read_text
+from runv.quick import NamedTuple
 from runv.settings import AUTO, OWN, OWN_QEMU, Settings
 
 DEBIAN_QEMU = "qemu-system-x86_64"
-_NAME = re.compile(r"[a-z0-9_]{0,32}")
-_VIRTUALISATION_FLAGS = re.compile(r"^flags\s*:.*\b(svm|vmx)\b", re.MULTILINE)
+_NAME_MAX, _NAME_LETTERS = 32, frozenset("abcdefghijklmnopqrstuvwxyz0123456789_")
+_VIRTUALISATION_FLAGS = frozenset({"svm", "vmx"})
 
 
 class Choice(NamedTuple):
@@ -26,10 +25,15 @@ def accelerator(settings: Settings) -> Choice:
     wanted = settings.text("accelerator")
     if wanted != "auto":
         return Choice(wanted, f"set by {settings.sources['accelerator']}")
-    if not _VIRTUALISATION_FLAGS.search(read_text("/proc/cpuinfo")):
+    if not _can_virtualise(read_text("/proc/cpuinfo")):
         return Choice("tcg", "the processor offers neither svm nor vmx")
     refusal = _cannot_open("/dev/kvm")
     return Choice("tcg", refusal) if refusal else Choice("kvm", "/dev/kvm opens and the processor has virtualisation")
+
+
+def _can_virtualise(cpuinfo: str) -> bool:
+    flags = (line.partition(":")[2].split() for line in cpuinfo.splitlines() if line.startswith("flags"))
+    return any(not _VIRTUALISATION_FLAGS.isdisjoint(words) for words in flags)
 
 
 def transport(settings: Settings) -> Choice:
@@ -126,7 +130,7 @@ def translations_name(settings: Settings) -> str:
     :raise ConfigError: it is no part of a file's name
     """
     name = settings.text("tcg_name")
-    if not _NAME.fullmatch(name):
+    if len(name) > _NAME_MAX or not _NAME_LETTERS.issuperset(name):
         raise ConfigError(f"{settings.sources['tcg_name']}: {name!r} is no name for translations", hint="32 small letters, digits and underscores at most")
     return name
 

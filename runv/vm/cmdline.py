@@ -1,7 +1,7 @@
 """From a ``Machine`` to QEMU's argument list and the guest's kernel command line. Pure: golden tests hold it."""
 
-import json
 
+from runv.quick import dumps
 from runv.vm import disks
 from runv.vm.machine import Machine, Nic, Share
 
@@ -107,11 +107,11 @@ def _memory_backend(machine: Machine) -> str:
 
 def _disks(machine: Machine) -> list[str]:
     """What ``disks.plug`` would plug in, for a machine that is restored: there it must be when its state is read."""
-    words = ["-device", json.dumps(disks.CONTROLLER)] if machine.controller else []
+    words = ["-device", dumps(disks.CONTROLLER)] if machine.controller else []
     for number, (disk, lun) in enumerate(machine.plugged, _FIRST_DISK_FDSET):
         words += ["-add-fd", f"fd={disk.fd},set={number},opaque={disk.serial}"]
-        words += ["-blockdev", json.dumps(disks.blockdev(disk, number))]
-        words += ["-device", json.dumps({**disks.device(disk), "lun": lun})]
+        words += ["-blockdev", dumps(disks.blockdev(disk, number))]
+        words += ["-device", dumps({**disks.device(disk), "lun": lun})]
     return words
 
 

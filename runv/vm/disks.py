@@ -5,11 +5,12 @@ the first disk, into a PCI Express port that every machine has for it: an empty 
 """
 
 import os
-from typing import TYPE_CHECKING, Any
 
 from runv.errors import VmError
+from runv.quick import Any
 from runv.vm.machine import Disk
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
 

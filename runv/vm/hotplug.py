@@ -1,11 +1,12 @@
 """Network cards that come to a running machine, and go. QMP's library is imported only when one does."""
 
-from typing import TYPE_CHECKING, Any
 
 from runv.errors import VmError
+from runv.quick import Any
 from runv.vm.cmdline import PORT_PREFIX, card_name, queue_options
 from runv.vm.machine import Nic
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from qemu.qmp import QMPClient
 

@@ -1,6 +1,6 @@
 """What a machine is to be: frozen records, checked, units in the names. Pure."""
 
-from typing import NamedTuple
+from runv.quick import NamedTuple
 
 
 class Share(NamedTuple):
@@ -116,3 +116,4 @@ class Machine(NamedTuple):
     def shared_memory(self) -> bool:
         """Whether another process must see the guest's memory (vhost-user devices)."""
         return any(share.kind == "virtiofs" for share in self.shares)
+

@@ -1,12 +1,15 @@
 """Changing the mount namespace of a process that runs: sharing more folders with a QEMU, and taking them away again."""
 
 import os
-from collections.abc import Callable
 
 from runv import linux
 from runv.errors import HostError
 from runv.processes import Identity
 from runv.vm.qemu import Bind, attach
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _MNT_DETACH = 2
 
@@ -54,7 +57,7 @@ def _remove_bind(path: str) -> None:
         os.unlink(path)
 
 
-def inside(process: Identity, work: Callable[[], None], action: str) -> None:
+def inside(process: Identity, work: "Callable[[], None]", action: str) -> None:
     """Runs ``work`` in a child that has joined the mount namespace of ``process``.
 
     :raise HostError: it has ended; or the ``OSError`` that ``work`` raised, as a failure to ``action``

@@ -1,11 +1,11 @@
 """The QEMU process: its private mount namespace, its start, its end."""
 
 import os
-from typing import NamedTuple
 
 from runv import cgroups, linux
 from runv.idmaps import IdMap, map_tree
 from runv.processes import Identity, spawn
+from runv.quick import NamedTuple
 from runv.vm.cmdline import qemu_arguments
 from runv.vm.machine import Machine
 

@@ -9,16 +9,14 @@
 A template comes into being by the renaming of its folder. One that is not as it was written is removed, never used.
 """
 
-import contextlib
-import json
 import os
 import stat
 import zlib
-from typing import Any, NamedTuple
 
 from runv import VERSION
 from runv.errors import HostError
 from runv.files import read_text, remove_tree
+from runv.quick import Any, NamedTuple, dumps, loads, suppress
 from runv.vm.cmdline import qemu_arguments
 from runv.vm.machine import Machine, Memory, Share, Transport
 
@@ -71,7 +69,7 @@ def describe(machine: Machine) -> str:
         translations="",
     )
     files = [signature(path) for path in (machine.qemu, machine.kernel, machine.initrd)]
-    return json.dumps([VERSION, qemu_arguments(shape), files])
+    return dumps([VERSION, qemu_arguments(shape), files])
 
 
 def signature(path: str) -> list[Any]:
@@ -98,7 +96,7 @@ def find(folder: str, machine: Machine) -> Template | None:
         return None
     if template.description != description:
         return None
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.utime(path)  # when it was last used
     return template
 
@@ -114,7 +112,7 @@ def is_ours(folder: str) -> bool:
 
 def _load(path: str) -> Template | None:
     try:
-        about = json.loads(read_text(os.path.join(path, _ABOUT)))
+        about = loads(read_text(os.path.join(path, _ABOUT)))
         if about["files"] != _fingerprint(path):
             return None
         return Template(path, os.path.basename(path), about["description"], about["memory_mib"], about["nics"])
@@ -152,8 +150,8 @@ def save(folder: str, machine: Machine, memory_fd: int, state_fd: int) -> Templa
             "files": _fingerprint(new),
         }
         with open(os.path.join(new, _ABOUT), "x", encoding="utf-8") as file:
-            json.dump(about, file)
-        with contextlib.suppress(FileExistsError):  # the other maker's is as good
+            file.write(dumps(about))
+        with suppress(FileExistsError):  # the other maker's is as good
             os.rename(new, path)
     except OSError as error:
         if not os.path.isdir(path):
@@ -231,7 +229,7 @@ def destroy(folder: str) -> int:
     found = _entries(folder)
     for entry in found:
         _remove(entry.path)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.rmdir(folder)
     return len(found)
 
@@ -239,7 +237,7 @@ def destroy(folder: str) -> int:
 def _remove(path: str) -> None:
     # Renamed first: nobody is to find half of it.
     gone = os.path.join(os.path.dirname(path), f"{_HALF_MADE}{os.urandom(4).hex()}")
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         os.rename(path, gone)
     remove_tree(gone)
 
@@ -255,4 +253,4 @@ def orders(state_fd: int, *, whole: bool = False) -> bytes:
         ("migrate-set-parameters", {"announce-rounds": 0}),
         ("migrate-incoming", {"uri": f"fd:{state_fd}"}),
     ]
-    return b"".join(json.dumps({"execute": name, "arguments": args}).encode() + b"\n" for name, args in commands)
+    return b"".join(dumps({"execute": name, "arguments": args}).encode() + b"\n" for name, args in commands)

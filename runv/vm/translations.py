@@ -9,13 +9,11 @@ itself and the host's processor, and does without one that does not fit; one who
 translated has a name, as they take other ways than a rehearsal.
 """
 
-import contextlib
-import json
 import os
 import zlib
-from typing import NamedTuple
 
 from runv import VERSION
+from runv.quick import NamedTuple, dumps, suppress
 from runv.vm import template
 from runv.vm.machine import Machine
 
@@ -39,7 +37,7 @@ def path_of(folder: str, machine: Machine, name: str = "") -> str:
     files = [template.signature(path) for path in (machine.qemu, machine.kernel, machine.initrd)]
     kind = "parallel" if machine.parallel else "single"
     use = f"{name}-" if name else ""
-    return os.path.join(folder, f"{_PREFIX}{use}{kind}-{zlib.crc32(json.dumps([VERSION, files]).encode()):08x}")
+    return os.path.join(folder, f"{_PREFIX}{use}{kind}-{zlib.crc32(dumps([VERSION, files]).encode()):08x}")
 
 
 def find(folder: str, machine: Machine, *names: str) -> str:
@@ -48,7 +46,7 @@ def find(folder: str, machine: Machine, *names: str) -> str:
         return ""
     for name in names or ("",):
         path = path_of(folder, machine, name)
-        with contextlib.suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):
             os.utime(path)  # when they were last used
             return path
     return ""
@@ -72,7 +70,7 @@ def listed(folder: str) -> list[Translations]:
     found = []
     for name in os.listdir(folder):
         if name.startswith(_PREFIX):
-            with contextlib.suppress(FileNotFoundError):  # removed since
+            with suppress(FileNotFoundError):  # removed since
                 found.append(_about(os.path.join(folder, name)))
     return sorted(found, key=lambda entry: entry.used, reverse=True)
 
@@ -84,7 +82,7 @@ def _about(path: str) -> Translations:
 
 def discard(path: str) -> None:
     """Removes a file that did not do, if there is one. Machines that use it keep what they have mapped."""
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         if path:
             os.unlink(path)
 

@@ -1,12 +1,11 @@
 """virtiofsd: shares a folder with a guest from a process of its own, in QEMU's mount namespace."""
 
 import os
-import socket
-from typing import NamedTuple
 
 from runv import cgroups, linux
 from runv.errors import VmError, reason
 from runv.processes import Identity, spawn
+from runv.quick import NamedTuple, socket
 
 # With cache=none no file could be mapped shared. This way what is cached of a file's data lasts until its time of change or size is another,
 # which is looked at each time; the one in Rust has no say in how often, and looks once a second.

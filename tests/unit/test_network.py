@@ -17,6 +17,7 @@ from runv.network.wire import Card
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.links import interfaces, network
 from runv.sandbox.links.interfaces import Change
+from runv.sandbox.links.leaving import letting_go
 from runv.sandbox.links.netrecord import NetRecord
 
 MAC = "02:00:00:00:00:01"
@@ -337,7 +338,7 @@ def test_only_the_same_namespace_is_let_go(
     status = os.stat("/proc/self/ns/net")
     record = {"device": status.st_dev, "inode": status.st_ino + change, "links": ["eth0"]}
     Path(sandbox.path("network.json")).write_text(json.dumps({"namespace": "/proc/self/ns/net", **record}))
-    with network.letting_go(NetRecord(sandbox)):
+    with letting_go(NetRecord(sandbox)):
         assert done == []
     assert done == expected
 

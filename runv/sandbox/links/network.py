@@ -1,21 +1,20 @@
 """The sandbox's network namespace: its links go into the guest when the machine is made, when the container starts, and on request."""
 
-import contextlib
 import os
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
 
-from runv.errors import AgentLostError, HostError, RunvError
+from runv.errors import AgentLostError, RunvError
 from runv.files import locked_folder, read_text
 from runv.network import plan, wire
 from runv.network.names import names_in, tap_name
 from runv.network.plan import Loan
 from runv.network.wire import Card
 from runv.processes import identify
+from runv.quick import Any, suppress
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.links.netrecord import NetRecord
 from runv.vm import hotplug
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.agent.client import Agent
 
@@ -181,7 +180,7 @@ def wire_more(sandbox: SandboxFolder, record: NetRecord, agent: "Agent", names: 
         if wiring.setup:
             agent.call("setup", wiring.setup)
     except BaseException:
-        with contextlib.suppress(RunvError):
+        with suppress(RunvError):
             wire.disconnect(namespace, [card.link for card in wiring.cards])
         for card in cards_of(record):
             if card.port and card not in before:
@@ -206,7 +205,7 @@ def _plug(sandbox: SandboxFolder, card: Card) -> str:
 
 def pull(sandbox: SandboxFolder, card: Card) -> None:
     """Takes a card, and its tap, out of the machine as far as that goes."""
-    with contextlib.suppress(RunvError):
+    with suppress(RunvError):
         hotplug.unplug_nic(sandbox.path("qmp.sock"), tap_name(card.number), card.port)
 
 
@@ -225,33 +224,3 @@ def free(record: NetRecord, card: Card) -> None:
     """Writes down that a card's link has gone, and that the card waits for another one."""
     record.links = [name for name in record.links if name != card.link]
     _keep_cards(record, tuple(other if other.number != card.number else card._replace(link="", ifindex=0) for other in cards_of(record)))
-
-
-@contextlib.contextmanager
-def letting_go(record: NetRecord) -> Iterator[None]:
-    """Around the end of a sandbox's processes: what outlives them is left as it was found. What is gone, or is another namespace by now, is
-    left alone."""
-    path = record.find_namespace()
-    held = os.open(path, os.O_RDONLY | os.O_CLOEXEC) if path else -1
-    try:
-        yield
-        if held >= 0:
-            _clean(record, f"/proc/self/fd/{held}")
-    finally:
-        if held >= 0:
-            os.close(held)
-
-
-def _clean(record: NetRecord, namespace: str) -> None:
-    from runv.network import bridged, lend
-
-    for entry in record.lent:
-        with contextlib.suppress(HostError, OSError):
-            lend.give_back(namespace, Loan(*entry))
-    if record.namespace:
-        with contextlib.suppress(HostError):
-            if record.links:
-                wire.disconnect(namespace, record.links)
-        for name in record.made:
-            with contextlib.suppress(HostError):
-                bridged.remove(namespace, name)

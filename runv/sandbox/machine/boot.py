@@ -1,10 +1,7 @@
 """Starting a sandbox's machine and waiting until its agent answers: QEMU, the bridge, virtiofsd, in this order."""
 
 import os
-import socket
 import time
-from collections.abc import Callable
-from typing import NamedTuple
 
 from runv import cgroups
 from runv.agent.carrier import CONTROL_PORT
@@ -14,6 +11,7 @@ from runv.files import listen_unix, read_text
 from runv.log import Log
 from runv.network.wire import Card
 from runv.processes import exit_status, spawn
+from runv.quick import NamedTuple, socket
 from runv.sandbox.connection import carrier_of
 from runv.sandbox.layout import SandboxFolder, SandboxRecord
 from runv.sandbox.links.cards import nic_of
@@ -25,6 +23,10 @@ from runv.sandbox.remove import kill_processes
 from runv.vm import host_devices, qemu, template, translations, virtiofsd
 from runv.vm.machine import Machine, Transport
 from runv.vm.qemu import Bind
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 # A clone answers in a tenth of a second, or never.
 _CLONE_TIMEOUT_S = 15
@@ -51,8 +53,8 @@ class Come(NamedTuple):
     of the serial link before the bridge does, when QEMU runs."""
 
     secret: str
-    origin: Callable[[Machine], Origin]
-    ready: Callable[[int], None]
+    origin: "Callable[[Machine], Origin]"
+    ready: "Callable[[int], None]"
 
 
 class Launched(NamedTuple):

@@ -1,9 +1,9 @@
 """What the guest's agent is told first: what is a machine's own although it may be the copy of another, and what is shared with it."""
 
 import os
-from typing import Any
 
 from runv.files import write_atomic
+from runv.quick import Any
 from runv.sandbox.layout import SandboxFolder
 from runv.storage import plan as storage
 

@@ -1,12 +1,10 @@
 """How a machine comes to be: it boots; it boots and leaves a template behind; or it is the clone of one."""
 
-import contextlib
 import os
-import socket
-from typing import NamedTuple
 
 from runv.errors import RunvError
 from runv.log import Log
+from runv.quick import NamedTuple, socket, suppress
 from runv.vm import template
 from runv.vm.machine import Machine, Memory, Restore
 from runv.vm.template import Template
@@ -63,7 +61,7 @@ def choose(machine: Machine, folder: str) -> Origin:
     if not folder or not template.possible(machine):
         return Origin(machine)
     found = template.find(folder, machine)
-    with contextlib.suppress(FileNotFoundError):  # it was removed since
+    with suppress(FileNotFoundError):  # it was removed since
         if found is not None:
             return _clone(machine, found)
     fd = os.memfd_create("runv-memory", os.MFD_CLOEXEC)

@@ -1,7 +1,7 @@
 """The shape of a wanted machine: what QEMU is told of it, and by which a template, translations, or one that waits, are found for it."""
 
-import json
 
+from runv.quick import dumps
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.machine.wanted import Wanted, waiting
 from runv.storage.plan import TAG
@@ -44,7 +44,7 @@ def shape(wanted: Wanted) -> Machine:
 
 def describe(wanted: Wanted) -> str:
     """All that a machine that waits must have in common with one that is wanted, but its cards."""
-    return json.dumps([bool(wanted.templates), template.describe(shape(waiting(wanted)))])
+    return dumps([bool(wanted.templates), template.describe(shape(waiting(wanted)))])
 
 
 def taken(wanted: Wanted) -> str:

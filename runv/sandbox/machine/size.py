@@ -1,10 +1,9 @@
 """How big a machine is: what its containers may use, by the limits of the first one and by what engines say of the whole pod. Pure."""
 
 import os
-from typing import NamedTuple
 
 from runv.errors import ConfigError
-from runv.quick import loads
+from runv.quick import NamedTuple, loads
 from runv.spec.annotations import (
     MEMORY_MAX_MIB,
     MEMORY_MIB,

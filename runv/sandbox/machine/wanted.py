@@ -1,12 +1,13 @@
 """What a machine is to be, settled before anything is made: programs, artefacts, kind and size. What becomes of it: ``runv.sandbox.machine.shape`` and
 ``runv.sandbox.machine.boot``. Light: all that is here is done before somebody else has something to do."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
 
+from runv.quick import Any, NamedTuple
 from runv.sandbox.machine.size import Size
 from runv.settings import Settings
 from runv.vm import choice
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from runv.vm.virtiofsd import Virtiofsd
 

@@ -5,7 +5,6 @@ namespace, and ends with the sandbox.
 """
 
 import os
-from typing import Any, NamedTuple
 
 from runv import cgroups, linux
 from runv.agent.client import Agent
@@ -13,6 +12,7 @@ from runv.errors import HostError
 from runv.files import locked_folder
 from runv.network import resolver
 from runv.processes import spawn
+from runv.quick import Any, NamedTuple
 from runv.sandbox.layout import SandboxFolder
 from runv.settings import Settings
 from runv.storage.plan import Carried

@@ -1,13 +1,12 @@
 """The host process that stands for a container process: its start, and handing it the process's connections."""
 
 import os
-import sys
 
 from runv import cgroups
 from runv.errors import HostError, RunvError
 from runv.files import connect_unix
 from runv.processes import Identity, spawn
-from runv.quick import Socket, dumps, socket
+from runv.quick import Socket, dumps, send_fds, socket
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
@@ -17,7 +16,6 @@ if TYPE_CHECKING:
 
 _CONFIG_TIMEOUT_S = 30.0
 _PTY_NAME = b"/dev/ptmx"
-_INT = 4
 
 # Of a process without a terminal
 STREAMS = ("stdin", "stdout", "stderr")
@@ -159,17 +157,12 @@ def attach(
 def _configure(config: socket.socket, message: bytes, fds: list[int]) -> None:
     config.settimeout(_CONFIG_TIMEOUT_S)
     try:
-        _send(config, message, fds)
+        send_fds(config, message, fds)
         answer = config.recv(4096)
     except OSError as error:
         raise HostError("configure the stand-in", error) from error
     if answer != b'{"ok":true}':
         raise RunvError(f"cannot configure the stand-in: {answer.decode(errors='replace') or 'it has ended'}")
-
-
-def _send(link: socket.socket, message: bytes, fds: list[int]) -> None:
-    """``socket.send_fds``."""
-    link.sendmsg([message], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, b"".join(fd.to_bytes(_INT, sys.byteorder) for fd in fds))])
 
 
 def open_console(console_socket: str, size: tuple[int, int] | None) -> Terminal:
@@ -189,7 +182,7 @@ def open_console(console_socket: str, size: tuple[int, int] | None) -> Terminal:
         with Socket(socket.AF_UNIX, socket.SOCK_STREAM) as link:
             link.settimeout(_CONFIG_TIMEOUT_S)
             connect_unix(link, console_socket)
-            _send(link, _PTY_NAME, [master])
+            send_fds(link, _PTY_NAME, [master])
     except OSError as error:
         os.close(slave)
         raise HostError(f"send the terminal to {console_socket}", error) from error

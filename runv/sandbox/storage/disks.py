@@ -3,14 +3,12 @@
 Which container uses which is written to ``disks/<container>`` of the sandbox's folder before anything is attached.
 """
 
-import contextlib
-import json
 import os
-from collections.abc import Iterable
 
 from runv.agent.client import Agent
 from runv.errors import ConfigError
 from runv.files import read_text, write_atomic
+from runv.quick import dumps, loads, suppress
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.storage.opened import Opened, used
 from runv.storage import images
@@ -18,6 +16,10 @@ from runv.storage.devices import DevicePlan, Numbers
 from runv.storage.images import Wish
 from runv.storage.plan import GuestDisk
 from runv.vm.machine import Disk
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 # The guest waits 10 s for a disk to appear.
 _FIND_TIMEOUT_S = 15.0
@@ -40,26 +42,26 @@ def keep_names(sandbox: SandboxFolder, paths: dict[str, str]) -> None:
     """Notes where the disks of a restored machine are, by their serials, which are made of the inodes of other files: those of where it was saved.
     Of one that has no name the path is a folder, and ends so."""
     now = {serial: "" if path.endswith("/") else images.wish(path, read_only=True).serial for serial, path in paths.items()}
-    write_atomic(sandbox.path("serials.json"), json.dumps(now))
+    write_atomic(sandbox.path("serials.json"), dumps(now))
 
 
 def _names(sandbox: SandboxFolder) -> dict[str, str]:
     try:
-        return dict(json.loads(read_text(sandbox.path("serials.json"))))
+        return dict(loads(read_text(sandbox.path("serials.json"))))
     except FileNotFoundError:
         return {}
 
 
-def serial_at(sandbox: SandboxFolder, path: str, own: Iterable[str]) -> str:
+def serial_at(sandbox: SandboxFolder, path: str, own: "Iterable[str]") -> str:
     """What the guest calls the disk at ``path``, if it is one of ``own``; empty where it is none, or where another file has taken its place."""
-    with contextlib.suppress(ConfigError):
+    with suppress(ConfigError):
         now = images.wish(path, read_only=True).serial
         names = _names(sandbox)
         return next((serial for serial in own if names.get(serial, serial) == now), "")
     return ""
 
 
-def _check_names(sandbox: SandboxFolder, wishes: Iterable[Wish]) -> None:
+def _check_names(sandbox: SandboxFolder, wishes: "Iterable[Wish]") -> None:
     """:raise ConfigError: a disk would be taken for another one, which the guest knows by its name"""
     now = _names(sandbox)
     for wanted in wishes:
@@ -72,13 +74,13 @@ def _check_names(sandbox: SandboxFolder, wishes: Iterable[Wish]) -> None:
 def own_of(sandbox: SandboxFolder, container: str) -> dict[str, bool]:
     """The serials of the disks that one container uses, and whether they are read-only."""
     try:
-        return dict(json.loads(read_text(sandbox.path("disks", container))))
+        return dict(loads(read_text(sandbox.path("disks", container))))
     except FileNotFoundError:
         return {}
 
 
 def _save_own(sandbox: SandboxFolder, container: str, own: dict[str, bool]) -> None:
-    write_atomic(sandbox.path("disks", container), json.dumps(own))
+    write_atomic(sandbox.path("disks", container), dumps(own))
 
 
 def attach(sandbox: SandboxFolder, disks: list[Disk]) -> None:
@@ -101,7 +103,7 @@ def detach(sandbox: SandboxFolder, container: str, agent: Agent) -> None:
     """
     own = own_of(sandbox, container)
     _unplug(sandbox, [serial for serial in own if serial not in used(sandbox, container)], agent)
-    with contextlib.suppress(FileNotFoundError):
+    with suppress(FileNotFoundError):
         os.unlink(sandbox.path("disks", container))
 
 
@@ -123,7 +125,7 @@ def _unplug(sandbox: SandboxFolder, serials: list[str], agent: Agent) -> None:
         qmp.session(sandbox.path("qmp.sock"), "detach a disk", lambda qemu: unplug(qemu, serials))
 
 
-def find(agent: Agent, wishes: Iterable[Wish], devices: DevicePlan) -> tuple[dict[str, GuestDisk], dict[str, Numbers]]:
+def find(agent: Agent, wishes: "Iterable[Wish]", devices: DevicePlan) -> tuple[dict[str, GuestDisk], dict[str, Numbers]]:
     """Asks the guest under which names and numbers it has the disks, and, where that matters, its character devices.
 
     :raise AgentError: a disk did not appear

@@ -1,7 +1,6 @@
 """The disks that a container brings, opened to be attached, and those that its sandbox has already. Light: it is settled before there is a machine."""
 
 import os
-from typing import TYPE_CHECKING
 
 from runv.errors import ConfigError
 from runv.files import read_text
@@ -9,6 +8,7 @@ from runv.quick import loads, suppress
 from runv.sandbox.layout import SandboxFolder
 from runv.storage.images import Image, Wish, open_image
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from collections.abc import Iterable
 

@@ -10,20 +10,22 @@ A machine that waits has claimed agent, its shares mounted, its ways to a contai
 stands still (SIGSTOP). Who renames its folder into a state root has it: of two only one can. What is below POOL is nobody's.
 """
 
-import contextlib
 import errno
 import os
-import signal
 import stat
-from collections.abc import Callable
 
 from runv import cgroups
 from runv.errors import HostError, StateError
 from runv.files import locked_folder, read_text
 from runv.processes import Identity
+from runv.quick import signal, suppress
 from runv.sandbox.layout import PROCESSES, SandboxFolder, sandboxes
 from runv.sandbox.remove import end_sandbox
 from runv.state import SANDBOXES
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 READY, SHAPE = "ready", "shape"
 
@@ -58,7 +60,7 @@ def shape_of(pool: str, name: str) -> str:
         return ""
 
 
-def take(pool: str, sandbox: SandboxFolder, describe: Callable[[], str]) -> bool:
+def take(pool: str, sandbox: SandboxFolder, describe: "Callable[[], str]") -> bool:
     """Makes ``sandbox``, which there is not yet, of a machine that waits. False when there is none that does.
 
     :param describe: what must have shaped it; asked only where one waits
@@ -98,7 +100,7 @@ def wake(sandbox: SandboxFolder, container: str, groups: list[str]) -> Identity:
     record = sandbox.load()
     record.container = container
     sandbox.save(record)
-    with contextlib.suppress(ProcessLookupError):
+    with suppress(ProcessLookupError):
         os.kill(qemu.pid, signal.SIGCONT)
     return qemu
 
@@ -124,7 +126,7 @@ def clear(pool: str) -> int:
     """
     count = sum(remove(pool, name) for name in waiting(pool))
     if is_ours(pool):
-        with contextlib.suppress(StateError, FileNotFoundError), locked_folder(pool, 0):
+        with suppress(StateError, FileNotFoundError), locked_folder(pool, 0):
             count += remove_halves(pool)
     return count
 

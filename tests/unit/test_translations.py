@@ -1,20 +1,22 @@
 """Files of translated code: which one a machine takes, who may have put it there, and which ones go."""
 
+import contextlib
 import os
 from pathlib import Path
 
 import pytest
 
 from runv.cli import factory
-from runv.errors import ConfigError, NotFoundError, UsageError
+from runv.errors import ConfigError, NotFoundError, UsageError, VmError
 from runv.log import Log
+from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.machine import shape
 from runv.sandbox.machine.size import Size
 from runv.sandbox.machine.wanted import Wanted, recording
 from runv.sandbox.rehearsal import translate
 from runv.settings import OWN_QEMU, load
 from runv.state import Container
-from runv.vm import choice, template, translations
+from runv.vm import choice, qmp, template, translations
 from runv.vm.cmdline import qemu_arguments
 from runv.vm.machine import Machine, Transport
 
@@ -155,3 +157,33 @@ def test_a_machine_that_records_nothing_keeps_nothing(tmp_path: Path) -> None:
         factory.run(str(tmp_path), "keep", "", 0, "table", load({"RUNV_CONFIG": "/dev/null"}), Log())
     with pytest.raises(UsageError, match="nothing else does"):
         factory.run(str(tmp_path), "list", "c", 0, "table", load({"RUNV_CONFIG": "/dev/null"}), Log())
+
+
+def test_a_machine_that_writes_late_does_not_write_into_what_others_take(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    late: list[Path] = []
+
+    def gives_up(_: str, target: str, __: float) -> None:
+        Path(target).write_text("half")
+        late.append(Path(target))
+        raise VmError("QEMU does not answer")
+
+    def writes(_: str, target: str, __: float) -> None:
+        Path(target).write_text("whole")
+        for other in late:
+            other.write_text("late")
+
+    monkeypatch.setattr(translate, "standing", lambda _: contextlib.nullcontext())
+    sandbox = SandboxFolder(str(tmp_path), "s")
+    path = str(folder / "translations-single-0")
+    monkeypatch.setattr(qmp, "keep_translations", gives_up)
+    with pytest.raises(VmError):
+        translate._keep(sandbox, str(place), path)
+    assert not list(place.iterdir())
+    monkeypatch.setattr(qmp, "keep_translations", writes)
+    translate._keep(sandbox, str(place), path)
+    assert Path(path).read_text() == "whole"
+    late.clear()
+    translate._keep(sandbox, str(place), path)
+    assert not list(place.iterdir())  # what came late goes with the next

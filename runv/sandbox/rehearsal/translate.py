@@ -21,6 +21,7 @@ from runv.vm.translations import Translations
 _WRITE_TIMEOUT_S = 60.0
 # Behind every container.
 _NICE = 19
+_NEW = "new-"
 
 
 def make(settings: Settings, log: Log) -> Translations:
@@ -70,8 +71,11 @@ def _keep(sandbox: SandboxFolder, place: str, path: str) -> Translations:
     """The caller holds the lock of ``place``."""
     from runv.vm import qmp
 
-    new = os.path.join(place, "new")
-    translations.discard(new)  # of one who was killed; a machine may still be writing it
+    for name in os.listdir(place):
+        if name.startswith(_NEW):
+            translations.discard(os.path.join(place, name))  # of one who was killed
+    # A name of its own: the machine of one who was killed, or has waited too long, may be about to open its file, and writes what it finds there anew.
+    new = os.path.join(place, f"{_NEW}{os.urandom(6).hex()}")
     try:
         with standing(sandbox):
             qmp.keep_translations(sandbox.path("qmp.sock"), new, _WRITE_TIMEOUT_S)

@@ -121,7 +121,8 @@ static int prepare(struct agent *agent, const struct options *options, struct er
 	if (!agent->test)
 		agent->log_fd = open("/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
 	agent->transport = agent->test ? TRANSPORT_TEST : read_transport();
-	if (cgroup_init(error) < 0 || net_boot(error) < 0)
+	agent->spare_cgroup = cgroup_init(error);
+	if (agent->spare_cgroup < 0 || net_boot(error) < 0)
 		return -1;
 	device_filters_keep(agent->device_filters);
 	result = loop_init(&agent->loop);

@@ -153,3 +153,29 @@ int setup_run(const struct node *args, json_t **result, struct error *error)
 		return -1;
 	return set_sysctls(args, error);
 }
+
+static bool is_among(const char *word, const char *const *words)
+{
+	while (*words && strcmp(word, *words) != 0)
+		words++;
+	return *words != NULL;
+}
+
+bool setup_is_quick(const struct node *args)
+{
+	static const char *const members[] = { "hostname", "time_ns", "entropy", "shares", NULL };
+	static const char *const types[] = { "9p", "tmpfs", NULL };
+	const json_t *shares = json_object_get(args->json, "shares");
+
+	for (void *at = json_object_iter((json_t *)(uintptr_t)args->json); at; at = json_object_iter_next((json_t *)(uintptr_t)args->json, at)) {
+		if (!is_among(json_object_iter_key(at), members))
+			return false;
+	}
+	for (size_t i = 0; i < json_array_size(shares); i++) {
+		const char *type = json_string_value(json_object_get(json_array_get(shares, i), "type"));
+
+		if (!type || !is_among(type, types))
+			return false;
+	}
+	return true;
+}

@@ -67,6 +67,8 @@ def execute(
         agent.post("exec", {**request, "spec": guest_process(raw)}, timeout_s)
         # The guest makes the process meanwhile.
         try:
+            if not process.terminal:
+                agent.ask_streams(container.id, name, standin.STREAMS)
             standing = standin.start(
                 settings.artefact("standin"),
                 f"{container.id} {name}",

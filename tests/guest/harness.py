@@ -341,14 +341,25 @@ class Guest:
         return open_stream(self.socket_path, self.secret, container, process, name)
 
     def count_fds(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+        """But for that of the cgroup for the first container, until there is one."""
+        return len(os.listdir(f"/proc/{self.pid}/fd")) - self._has_spare()
 
     def count_bridge_fds(self) -> int:
         assert self._bridge is not None
         return len(os.listdir(f"/proc/{self._bridge.pid}/fd"))
 
     def cgroups(self) -> set[str]:
-        return {path.name for path in (self._cgroup / "runv").iterdir() if path.is_dir()}
+        """Of containers."""
+        names = {path.name for path in (self._cgroup / "runv").iterdir() if path.is_dir()}
+        return names - {"~"} if self._has_spare() else names
+
+    def _has_spare(self) -> bool:
+        """It is open where it has been made and no container has it, and where one has it."""
+        for fd in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(f"/proc/{self.pid}/fd/{fd}").endswith("/runv/~"):
+                    return not self.control.call("sandbox")["containers"]
+        return False
 
     def children(self) -> list[int]:
         return [int(pid) for pid in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]

@@ -273,6 +273,12 @@ def test_cgroup_is_readonly_or_not(guest: Guest) -> None:
     assert guest.run(oci).text == "made\n"
 
 
+def test_a_cgroup_that_is_seen_bears_the_name(guest: Guest) -> None:
+    namespaces = [{"type": "pid"}, {"type": "mount"}]
+    assert guest.shell("grep ^0: /proc/self/cgroup", namespaces=namespaces, hostname="").text.endswith("/runv/c\n")
+    assert guest.shell("grep ^0: /proc/self/cgroup").text == "0::/\n"
+
+
 def test_a_writable_cgroup_is_the_user_s(guest: Guest) -> None:
     """The folder and what delegates, but no file with which a limit is set."""
     oci = oci_spec("sh", "-c", OWNERS, user={"uid": 1000, "gid": 1000})

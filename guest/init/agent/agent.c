@@ -148,13 +148,22 @@ static int op_update(struct agent *agent, const struct node *args, struct reply 
 static int op_processes(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
 {
 	struct container *container = find_container(agent, args, error);
+	cleanup_json json_t *where = NULL;
 
-	return container ? helper_start(agent, procs_list, args, reply, error) : -1;
+	if (!container)
+		return -1;
+	where = json_pack("{s:s, s:s}", "container", container->id, "group", container->group);
+	return helper_start(agent, procs_list, &(struct node){ .json = where }, reply, error);
 }
 
 static int op_setup(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)
 {
-	return helper_start(agent, setup_run, args, reply, error);
+	if (!setup_is_quick(args))
+		return helper_start(agent, setup_run, args, reply, error);
+	if (setup_run(args, NULL, error) < 0)
+		return -1;
+	reply_ok(reply, NULL);
+	return 0;
 }
 
 static int op_interfaces(struct agent *agent, const struct node *args, struct reply *reply, struct error *error)

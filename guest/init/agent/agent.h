@@ -65,6 +65,7 @@ struct agent {
 	char secret[SECRET_LEN];
 
 	/* container.c */
+	int spare_cgroup; /* cgroup_init; -1: it was given away */
 	struct container *containers;
 	unsigned int container_count;
 	unsigned int process_count;

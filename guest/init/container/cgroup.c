@@ -62,7 +62,7 @@ int cgroup_init(struct error *error)
 	if (parent < 0)
 		return error_sys(error, errno, "cannot open " CGROUP_PARENT);
 	enable_controllers(parent);
-	return 0;
+	return cgroup_create(CGROUP_SPARE, error);
 }
 
 int cgroup_create(const char *id, struct error *error)

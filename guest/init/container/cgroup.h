@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cgroup: one cgroup v2 directory per container, /sys/fs/cgroup/runv/<id>. All of it is kernel memory: PID 1 may do this itself. */
+/* cgroup: one cgroup v2 directory per container, /sys/fs/cgroup/runv/<group>. All of it is kernel memory: PID 1 may do this itself. */
 #ifndef RUNV_CGROUP_H
 #define RUNV_CGROUP_H
 
@@ -12,7 +12,10 @@
 #define CGROUP_ROOT "/sys/fs/cgroup"
 #define CGROUP_PARENT CGROUP_ROOT "/runv"
 
-/* At boot: the parent of all, with every controller there is handed down. */
+/* What the cgroup is called that is made ahead. No id has the sign. */
+#define CGROUP_SPARE "~"
+
+/* At boot: the parent of all, with every controller there is handed down, and a cgroup for the first container. Its descriptor, or -1. */
 int cgroup_init(struct error *error);
 
 /* The directory's descriptor, or -1. */

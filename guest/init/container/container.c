@@ -227,11 +227,26 @@ static struct container *container_new(struct agent *agent, const char *id, cons
 	return container;
 }
 
-static int make_cgroup(struct container *container, const struct node *linux_node, struct error *error)
+/* The one that was made ahead: it takes the kernel almost as long as a process with all its namespaces. */
+static bool take_spare(struct container *container)
+{
+	struct agent *agent = container->agent;
+
+	if (agent->spare_cgroup < 0)
+		return false;
+	strcpy(container->group, CGROUP_SPARE);
+	container->cgroup_fd = agent->spare_cgroup;
+	agent->spare_cgroup = -1;
+	return true;
+}
+
+/* Where the container sees its own cgroup as the first of all, any will do; else its name tells whose it is. */
+static int make_cgroup(struct container *container, const struct node *linux_node, bool nameless, struct error *error)
 {
 	struct node resources;
 
-	container->cgroup_fd = cgroup_create(container->group, error);
+	if (!nameless || !take_spare(container))
+		container->cgroup_fd = cgroup_create(container->group, error);
 	if (container->cgroup_fd < 0 || opt_object(linux_node, "resources", &resources, error) < 0)
 		return -1;
 	return cgroup_apply_limits(container->cgroup_fd, &resources, error);
@@ -254,7 +269,7 @@ static int start_init(struct container *container, const struct node *oci, const
 
 	if (opt_bool(spec, "terminal", &spawn.terminal, error) < 0 || opt_object(oci, "linux", &linux_node, error) < 0)
 		return -1;
-	if (namespaces_plan(container, &linux_node, &spawn, error) == 0 && make_cgroup(container, &linux_node, error) == 0 &&
+	if (namespaces_plan(container, &linux_node, &spawn, error) == 0 && make_cgroup(container, &linux_node, spawn.new_namespaces & CLONE_NEWCGROUP, error) == 0 &&
 	    (!(spawn.new_namespaces & CLONE_NEWCGROUP) ||
 	     cgroup_delegate(container->cgroup_fd, oci, container->namespaces & CLONE_NEWUSER, error) == 0)) {
 		spawn.cgroup_fd = container->cgroup_fd;

@@ -79,15 +79,15 @@ static void add_process(pid_t pid, void *arg)
 
 int procs_list(const struct node *args, json_t **result, struct error *error)
 {
-	char path[sizeof(CGROUP_PARENT) + ID_MAX + 2];
+	char path[sizeof(CGROUP_PARENT) + 160];
 	cleanup_close int cgroup = -1;
 	json_t *list = json_array();
-	const char *id;
+	const char *id, *group;
 	int failed;
 
-	if (get_str(args, "container", &id, error) < 0)
+	if (get_str(args, "container", &id, error) < 0 || get_str(args, "group", &group, error) < 0)
 		return -1;
-	snprintf(path, sizeof(path), CGROUP_PARENT "/%s", id);
+	snprintf(path, sizeof(path), CGROUP_PARENT "/%s", group);
 	cgroup = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (cgroup < 0)
 		return error_sys(error, errno, "cannot open cgroup %s", path);

@@ -5,6 +5,7 @@
 
 #include "jsonget.h"
 
+/* args: the container's id, and the name of its cgroup as "group" */
 int procs_list(const struct node *args, json_t **result, struct error *error);
 
 #endif

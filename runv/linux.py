@@ -34,11 +34,15 @@ _SYS_OPEN_TREE = 428
 _SYS_MOVE_MOUNT = 429
 _SYS_MOUNT_SETATTR = 442
 _SYS_OPENAT2 = 437
+_SYS_CLONE3 = 435
+_CLONE_INTO_CGROUP = 0x200000000
 _SYS_SET_MEMPOLICY = {"x86_64": 238, "aarch64": 237}
 _PR_SET_THP_DISABLE = 41
 _NODES_MAX = 1024
+_SIGCHLD = 17
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_locked_libc = ctypes.PyDLL(None, use_errno=True)  # nothing else of Python runs meanwhile
 
 
 def _check(result: int, what: str) -> int:
@@ -46,6 +50,26 @@ def _check(result: int, what: str) -> int:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), what)
     return result
+
+
+class _CloneArgs(ctypes.Structure):
+    _fields_ = tuple(
+        (name, ctypes.c_uint64)
+        for name in ("flags", "pidfd", "child_tid", "parent_tid", "exit_signal", "stack", "stack_size", "tls", "set_tid", "set_tid_size", "cgroup")
+    )
+
+
+def fork_into(cgroup: int) -> int:
+    """clone3(2), CLONE_INTO_CGROUP: as ``os.fork``, but the child is in a cgroup of v2, whose folder ``cgroup`` is a descriptor of, from the first."""
+    given = _CloneArgs(flags=_CLONE_INTO_CGROUP, exit_signal=_SIGCHLD, cgroup=cgroup)
+    python = ctypes.pythonapi
+    python.PyOS_BeforeFork()
+    pid: int = _locked_libc.syscall(ctypes.c_long(_SYS_CLONE3), ctypes.byref(given), ctypes.c_size_t(ctypes.sizeof(given)))
+    if pid == 0:
+        python.PyOS_AfterFork_Child()
+    else:
+        python.PyOS_AfterFork_Parent()
+    return _check(pid, "clone3")
 
 
 def unshare(flags: int) -> None:

@@ -71,6 +71,7 @@ def spawn(
     keep: "Iterable[int]" = (),
     pid_file: str,
     session: bool = True,
+    fork: "Callable[[], int]" = os.fork,
     prepare: "Callable[[], None] | None" = None,
     meanwhile: "Callable[[], object]" = lambda: None,
 ) -> Identity:
@@ -80,6 +81,7 @@ def spawn(
     :param keep: our descriptors that it inherits under their own numbers; every other one is closed
     :param pid_file: where the child writes its identity *before* it runs the program, so that there is never a
         process of ours that nobody knows of, whenever we are killed
+    :param fork: makes the child, as ``os.fork`` does
     :param prepare: called in the child before all that; its ``OSError`` becomes ours
     :param meanwhile: called here while the child does all that
     :raise HostError: something of it failed; the child is gone then
@@ -94,7 +96,7 @@ def spawn(
         os.chdir("/")
 
     try:
-        return identify(execute(argv[0], argv, env=env, stdio=stdio, keep=keep, prepare=become, meanwhile=meanwhile))
+        return identify(execute(argv[0], argv, env=env, stdio=stdio, keep=keep, fork=fork, prepare=become, meanwhile=meanwhile))
     except OSError as error:
         raise HostError(f"start {os.path.basename(argv[0])}: {error.filename}", error) from error
 
@@ -106,13 +108,14 @@ def execute(
     env: "Mapping[str, str]",
     stdio: tuple[int, int, int],
     keep: "Iterable[int]" = (),
+    fork: "Callable[[], int]" = os.fork,
     prepare: "Callable[[], None]",
     meanwhile: "Callable[[], object]" = lambda: None,
 ) -> int:
     """Starts a program as a child, whose pid this is, and returns when it executes; parameters as of ``spawn``. Raises the child's ``OSError``."""
     kept = sorted(set(keep))
     report_read, report_write = os.pipe2(os.O_CLOEXEC)
-    pid = os.fork()
+    pid = fork()
     if pid == 0:
         _child(program, argv, env, stdio, kept, prepare, report_write)
     os.close(report_write)

@@ -57,8 +57,10 @@ def start(
     """
     namespace = os.open(f"/proc/{qemu_pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
 
+    entry = cgroups.Entry(groups)
+
     def prepare() -> None:
-        cgroups.enter(groups)
+        entry.enter()
         linux.setns(namespace, linux.CLONE_NEWNS)
 
     try:
@@ -68,6 +70,7 @@ def start(
             stdio=(null_fd, null_fd, null_fd),
             keep=[listener.fileno()],
             pid_file=pid_file,
+            fork=entry.fork,
             prepare=prepare,
         )
     finally:

@@ -2,13 +2,15 @@
 
 import errno
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from runv.cgroups import Hierarchy, apply, own_folders, parse_mountinfo, relative_path, remove
+from runv.cgroups import Entry, Hierarchy, apply, create, own_folders, parse_mountinfo, plan, relative_path, remove
 from runv.errors import ConfigError, HostError
 from runv.limits import Extra, settings
+from runv.processes import spawn
 from runv.spec.config import BlockIO, Cpu, Memory, Pids, Resources
 
 V2 = "31 24 0:27 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
@@ -182,3 +184,54 @@ def test_a_value_that_the_kernel_refuses(one_of_each: list[str], monkeypatch: py
     monkeypatch.setattr("runv.cgroups._write", write)
     with pytest.raises(HostError, match=r"^cannot write '6' to .*/pids\.max: invalid argument$"):
         apply(one_of_each, settings(Resources(pids=Pids(limit=5)), Extra(0, 0, 1)))
+
+
+@pytest.fixture
+def real() -> Iterator[list[str]]:
+    """A cgroup in each of the host's hierarchies."""
+    folders = plan(f"runv-test-{os.getpid()}")
+    try:
+        create(folders)
+    except HostError as error:
+        pytest.skip(str(error))
+    yield folders
+    remove(folders)
+
+
+def where_it_comes(entry: Entry) -> dict[str, str]:
+    """The cgroups of a child, by the names of their hierarchies."""
+    ours, theirs = os.pipe()
+    pid = entry.fork()
+    if pid == 0:
+        try:
+            entry.enter()
+            os.write(theirs, Path("/proc/self/cgroup").read_bytes())
+        finally:
+            os._exit(0)
+    os.close(theirs)
+    with os.fdopen(ours) as said:
+        lines = said.read().splitlines()
+    assert os.waitpid(pid, 0) == (pid, 0)
+    return {name: path for _, name, path in (line.split(":", 2) for line in lines)}
+
+
+def test_a_child_enters_all_of_its_cgroups(real: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    if any(hierarchy.version == 2 for hierarchy in parse_mountinfo(Path("/proc/self/mountinfo").read_text())):
+        monkeypatch.setattr("os.fork", lambda: pytest.fail("the kernel is waited for"))
+    found = where_it_comes(Entry(real))
+    assert list(found.values()).count(f"/runv-test-{os.getpid()}") == len(real)
+
+
+def test_a_kernel_that_forks_into_no_cgroup(real: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> int:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS), "clone3")
+
+    monkeypatch.setattr("runv.linux.fork_into", refuse)
+    assert list(where_it_comes(Entry(real)).values()).count(f"/runv-test-{os.getpid()}") == len(real)
+
+
+def test_a_child_that_cannot_enter(tmp_path: Path) -> None:
+    with pytest.raises(HostError, match=rf"^cannot start true: {tmp_path}/absent/cgroup.procs: no such file or directory"):
+        entry = Entry([f"{tmp_path}/absent"])
+        spawn(["/bin/true"], env={}, stdio=(0, 1, 2), pid_file=f"{tmp_path}/pid", fork=entry.fork, prepare=entry.enter)
+    assert os.listdir(tmp_path) == []

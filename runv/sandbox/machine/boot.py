@@ -246,6 +246,7 @@ def _start_processes(
 
 
 def _start_bridge(sandbox: SandboxFolder, program: str, groups: list[str], link: int, null: int) -> None:
+    entry = cgroups.Entry(groups)
     with listen_unix(sandbox.path("agent.sock")) as listener:
         fd = listener.fileno()
         spawn(
@@ -254,7 +255,8 @@ def _start_bridge(sandbox: SandboxFolder, program: str, groups: list[str], link:
             stdio=(null, null, null),
             keep=[link, fd],
             pid_file=sandbox.path("bridge.pid"),
-            prepare=lambda: cgroups.enter(groups),
+            fork=entry.fork,
+            prepare=entry.enter,
         )
 
 

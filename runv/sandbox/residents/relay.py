@@ -62,8 +62,10 @@ def carry_late_resolver(agent: Agent, sandbox: SandboxFolder, groups: list[str],
 
 
 def _start(agent: Agent, listeners: list[dict[str, Any]], targets: list[str], place: Place) -> list[str]:
+    entry = cgroups.Entry(place.groups)
+
     def prepare() -> None:
-        cgroups.enter(place.groups)
+        entry.enter()
         linux.join(f"/proc/{place.netns_pid}/ns/net", linux.CLONE_NEWNET)
 
     link, paths = agent.relay(listeners)
@@ -79,6 +81,7 @@ def _start(agent: Agent, listeners: list[dict[str, Any]], targets: list[str], pl
                 stdio=(null, null, null),
                 keep=[link.fileno()],
                 pid_file=place.pid_file,
+                fork=entry.fork,
                 prepare=prepare,
             )
         finally:

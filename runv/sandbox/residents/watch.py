@@ -58,8 +58,10 @@ def _spawn(command: list[str], paths: list[str], link: socket.socket, qemu: Iden
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
 
+    entry = cgroups.Entry(groups)
+
     def prepare() -> None:
-        cgroups.enter(groups)
+        entry.enter()
         linux.setns(namespace, linux.CLONE_NEWNS)
 
     try:
@@ -69,6 +71,7 @@ def _spawn(command: list[str], paths: list[str], link: socket.socket, qemu: Iden
             stdio=(null, null, null),
             keep=[link.fileno(), ready_write],
             pid_file=pid_file,
+            fork=entry.fork,
             prepare=prepare,
         )
     finally:

@@ -12,6 +12,7 @@ TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from runv.agent.client import Agent
     from runv.processes import Identity
     from runv.sandbox.process import Options
 
@@ -70,16 +71,16 @@ def _start(parsed: Parsed, log: Log) -> int:
     return 0
 
 
-def _start_container(container: Container, log: Log, *, foreground: bool) -> None:
+def _start_container(container: Container, log: Log, starter: "Agent | None" = None, *, foreground: bool) -> None:
     """With the variable set somebody waits to hear that the container is ready: systemd, or Podman on its behalf."""
     from runv.sandbox import lifecycle
 
     if not os.environ.get("NOTIFY_SOCKET"):
-        lifecycle.start(container, log)
+        lifecycle.start(container, log, starter)
         return
     from runv.sandbox.residents import notify
 
-    notify.start(container, log, foreground=foreground)
+    notify.start(container, log, starter, foreground=foreground)
 
 
 def _run(parsed: Parsed, log: Log) -> int:
@@ -90,9 +91,9 @@ def _run(parsed: Parsed, log: Log) -> int:
     options = _create_options(parsed, foreground=not parsed.on("detach"), starts=True)
     container = _container(parsed)
     with foreground.held_signals():
-        process = create(container.root, container.id, options, settings.load(), log)
+        process, starter = create(container.root, container.id, options, settings.load(), log)
         stays = options.foreground
-        return _attend(container, process, parsed, log, lambda: _start_container(container, log, foreground=stays), stays=stays)
+        return _attend(container, process, parsed, log, lambda: _start_container(container, log, starter, foreground=stays), stays=stays)
 
 
 def _attend(container: Container, process: "Identity", parsed: Parsed, log: Log, begin: "Callable[[], object]", *, stays: bool) -> int:

@@ -8,6 +8,7 @@ from runv.log import Log
 from runv.processes import Identity
 from runv.quick import Any
 from runv.sandbox import hookpoints, join, making, notified, view
+from runv.sandbox.connection import connect
 from runv.sandbox.entering import enter
 from runv.sandbox.filters import Filter
 from runv.sandbox.layout import SandboxFolder
@@ -29,15 +30,16 @@ if TYPE_CHECKING:
 
 def complete(
     container: Container, sandbox: SandboxFolder, plan: Plan, standing: standin.Standin, seccomp: Filter, log: Log, *, waited: bool
-) -> str:
-    """Makes or joins the container's sandbox, makes the container in it, and gives the stand-in its process. Returns a sentence about what is missing; empty
-    when nothing is.
+) -> tuple[str, Agent | None]:
+    """Makes or joins the container's sandbox, makes the container in it, and gives the stand-in its process. Returns a sentence about what is missing, empty
+    when nothing is; and where the start follows at once a connection for it, so that nobody has to wait for that then.
 
     :param waited: the sandbox is a machine that waited, taken for this container
     :raise RunvError: it could not be done
     """
     config = plan.document.config
     agent = enter(container, sandbox, plan, standing.identity, log, waited=waited)
+    starter = None
     try:
         mounts = _carry(container, sandbox, agent, plan, standing.identity)
         unwatched = _watch(container, sandbox, agent, plan)
@@ -46,10 +48,16 @@ def complete(
         _create_in_guest(agent, request, config, lambda: view.show(standing.identity, config, plan.binds, container.folder), view.needs_guest(config, plan.binds))
         terminal = open_terminal(config.process, plan.options) if config.process else standin.Terminal("none")
         memory, own_pids = cgroups.memory_folder(plan.groups), join.has_own_pids(config)
+        if plan.options.starts:
+            starter = connect(sandbox)
         making.hand_over(standing, agent, container, terminal, memory, own_pids=own_pids, brings_machine=plan.host is None)
+    except BaseException:
+        if starter is not None:
+            starter.close()
+        raise
     finally:
         agent.close()
-    return unwatched
+    return unwatched, starter
 
 
 def _carry(

@@ -19,9 +19,13 @@ from runv.sandbox.process import Options
 from runv.settings import Settings
 from runv.state import Container, check_id
 
+TYPE_CHECKING = False  # for annotations alone
+if TYPE_CHECKING:
+    from runv.agent.client import Agent
 
-def create(root: str, container_id: str, options: Options, settings: Settings, log: Log) -> Identity:
-    """Creates a container; returns its stand-in, the process engines know it by.
+
+def create(root: str, container_id: str, options: Options, settings: Settings, log: Log) -> "tuple[Identity, Agent | None]":
+    """Creates a container; returns its stand-in, the process engines know it by, and with ``options.starts`` a connection for ``lifecycle.start``.
 
     :raise RunvError: it could not; nothing is left of it then
     """
@@ -43,7 +47,7 @@ def create(root: str, container_id: str, options: Options, settings: Settings, l
         plan.close()
 
 
-def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identity:
+def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> "tuple[Identity, Agent | None]":
     config = plan.document.config
     sandbox = making.sandbox_of(container, plan.host)
     record = making.write_down(container, sandbox, plan.document, plan.options, plan.groups, rootfs=plan.storage.rootfs)
@@ -55,7 +59,7 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
     standing = making.stand_in(container, plan.wanted.standin, config, plan.options, plan.groups, namespace, lambda: _import_the_rest(plan))
     from runv.sandbox.completing import complete
 
-    unwatched = complete(container, sandbox, plan, standing, seccomp, log, waited=waited)
+    unwatched, starter = complete(container, sandbox, plan, standing, seccomp, log, waited=waited)
     cgroups.apply(plan.groups, late)
     making.make_ready(container, plan.options, standing)
     if plan.rehearses:
@@ -65,7 +69,7 @@ def _make(container: Container, plan: Plan, seccomp: Filter, log: Log) -> Identi
         log.warning(unwatched)
     for sentence in wishes.ignored(config, plan.document.raw, joins=plan.host is not None) + plan.devices.ignored:
         log.warning(f"config.json: {sentence}")
-    return standing.identity
+    return standing.identity, starter
 
 
 def _take_waiting(plan: Plan, sandbox: SandboxFolder) -> bool:

@@ -28,20 +28,21 @@ _REAP_TIMEOUT_S = 1.0
 _LOCK_PATIENCE_S = 0.2
 
 
-def start(container: Container, log: Log) -> None:
+def start(container: Container, log: Log, starter: "Agent | None" = None) -> None:
     """Lets the program of a created container run.
 
+    :param starter: a connection to its guest, if there is one; it is closed
     :raise StateError: it runs already, or has stopped
     :raise AgentError: the program could not be executed
     """
     try:
         with locked_folder(container.folder):
-            _start_locked(container, log)
+            _start_locked(container, log, starter)
     except FileNotFoundError:
         raise NotFoundError("container does not exist") from None
 
 
-def _start_locked(container: Container, log: Log) -> None:
+def _start_locked(container: Container, log: Log, starter: "Agent | None") -> None:
     record = container.load()
     status, pid = container.status(record)
     if status == RUNNING:
@@ -55,7 +56,7 @@ def _start_locked(container: Container, log: Log) -> None:
     container.save(record)
     try:
         sandbox = SandboxFolder(container.root, record.sandbox)
-        with connect(sandbox) as agent:
+        with starter or connect(sandbox) as agent:
             _bring_in_links(sandbox, agent)
             bring_in_resolver(sandbox, agent, record)
             timeout_s = hookpoints.start_timeout_s(container, CALL_TIMEOUT_S)

@@ -17,22 +17,26 @@ from runv.sandbox import lifecycle
 from runv.sandbox.notified import FOLDER, SOCKET, VARIABLE
 from runv.state import Container
 
+TYPE_CHECKING = False  # for annotations alone
+if TYPE_CHECKING:
+    from runv.agent.client import Agent
+
 _MESSAGE_MAX = 4096
 _POLL_S = 0.1
 _BARRIER_S = 30.0
 
 
-def start(container: Container, log: Log, *, foreground: bool) -> None:
+def start(container: Container, log: Log, starter: "Agent | None", *, foreground: bool) -> None:
     """``lifecycle.start``, and the container's word that it is ready passed on: waited for here, or meanwhile where the caller waits for its end.
 
     :raise RunvError: it could not be started
     """
     if not os.path.isdir(container.path(FOLDER)):
-        lifecycle.start(container, log)
+        lifecycle.start(container, log, starter)
         return
     receiver = _receiver(container.path(FOLDER, SOCKET))
     try:
-        lifecycle.start(container, log)
+        lifecycle.start(container, log, starter)
     except BaseException:
         receiver.close()
         raise

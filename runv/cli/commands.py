@@ -5,7 +5,9 @@ import sys
 
 from runv.cli.parse import Parsed
 from runv.errors import ConfigError, UsageError
+from runv.files import read_text
 from runv.log import Log
+from runv.quick import loads
 from runv.state import Container, check_id, default_root
 
 TYPE_CHECKING = False  # typing itself is too dear to import here
@@ -116,10 +118,7 @@ def _attend(container: Container, process: "Identity", parsed: Parsed, log: Log,
 
 
 def _has_terminal(container: Container) -> bool:
-    import json
-
-    with open(container.path("config.json"), encoding="utf-8") as file:
-        return bool(json.load(file)["process"].get("terminal"))
+    return bool(loads(read_text(container.path("config.json")))["process"].get("terminal"))
 
 
 def _kill(parsed: Parsed, log: Log) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .harness import Bundle, Runtime
+from .harness import Bundle, Runtime, new_id
 from .network.nets import Net, in_namespace
 
 pytestmark = pytest.mark.vm
@@ -223,3 +223,14 @@ def test_virtiofs_does_without(runv: Runtime, bundle: Bundle, templates: Path) -
     assert other.run("factory", "init").code == 1
     assert listed(runv) == []
     shutil.rmtree(templates, ignore_errors=True)
+
+
+def test_running_a_clone_imports_nothing_slow(runv: Runtime, bundle: Bundle) -> None:
+    """What is imported before there is anything is in tests/unit/test_imports_cold.py; this is about all that a foreground `run` does."""
+    debug_run(runv, bundle.args("true"))
+    program, *arguments = runv.command("run", "--bundle", str(bundle.path), new_id())
+    python = Path(program).read_text().partition("\n")[0].removeprefix("#!").split()[0]
+    done = subprocess.run([python, "-X", "importtime", "-IS", program, *arguments], env=runv.environ(), capture_output=True, text=True, check=True)
+    found = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if line.startswith("import time:")}
+    assert {"runv.sandbox.machine.boot", "runv.sandbox.lifecycle"} <= found
+    assert not found & {"asyncio", "collections", "contextlib", "enum", "functools", "inspect", "json", "msgspec", "re", "socket", "subprocess", "typing"}

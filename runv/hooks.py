@@ -1,31 +1,31 @@
 """Running the host's hooks: programs that get the container's state on stdin (spec: config.md, "POSIX-platform Hooks")."""
 
-import json
 import os
 import select
-import signal
 import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
 
 from runv import linux
 from runv.errors import RunvError, reason
 from runv.processes import execute
+from runv.quick import Any, dumps, signal
 
+TYPE_CHECKING = False  # typing itself is too dear to import here
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from runv.spec.config import Hook
 
 _OUTPUT_MAX = 2000
 
 
-def run_hooks(kind: str, hooks: "list[Hook]", state: dict[str, Any], meanwhile: Callable[[], object] = lambda: None) -> None:
+def run_hooks(kind: str, hooks: "list[Hook]", state: dict[str, Any], meanwhile: "Callable[[], object]" = lambda: None) -> None:
     """Runs them in order, here; each must succeed. One without ``env`` has ours, as with runc.
 
     :param meanwhile: called while each of them runs; what it raises is raised when that one has ended
     :raise RunvError: one could not be started, failed, or took longer than its timeout (it is killed then)
     """
     for index, hook in enumerate(hooks):
-        _run(f"{kind} hook #{index}", hook, json.dumps(state).encode(), hook.env, os.setsid, meanwhile)
+        _run(f"{kind} hook #{index}", hook, dumps(state).encode(), hook.env, os.setsid, meanwhile)
 
 
 def run_hooks_within(kind: str, hooks: "list[Hook]", state: dict[str, Any], network: str, env: list[str]) -> None:
@@ -42,14 +42,14 @@ def run_hooks_within(kind: str, hooks: "list[Hook]", state: dict[str, Any], netw
         linux.mount("none", "/", None, linux.MS_REC | linux.MS_PRIVATE)
 
     for index, hook in enumerate(hooks):
-        _run(f"{kind} hook #{index}", hook, json.dumps(state).encode(), env if hook.env is None else hook.env, enter)
+        _run(f"{kind} hook #{index}", hook, dumps(state).encode(), env if hook.env is None else hook.env, enter)
 
 
-def run_tolerantly(kind: str, hooks: "list[Hook]", state: dict[str, Any], warn: Callable[[str], None]) -> None:
+def run_tolerantly(kind: str, hooks: "list[Hook]", state: dict[str, Any], warn: "Callable[[str], None]") -> None:
     """As ``run_hooks``, but failures are only told to ``warn`` and the next hook runs all the same."""
     for index, hook in enumerate(hooks):
         try:
-            _run(f"{kind} hook #{index}", hook, json.dumps(state).encode(), hook.env, os.setsid)
+            _run(f"{kind} hook #{index}", hook, dumps(state).encode(), hook.env, os.setsid)
         except RunvError as error:
             warn(str(error))
 
@@ -59,8 +59,8 @@ def _run(
     hook: "Hook",
     state: bytes,
     env: list[str] | None,
-    prepare: Callable[[], None],
-    meanwhile: Callable[[], object] = lambda: None,
+    prepare: "Callable[[], None]",
+    meanwhile: "Callable[[], object]" = lambda: None,
 ) -> None:
     running = _Running(hook, env, name, prepare)
     try:
@@ -82,7 +82,7 @@ def _run(
 class _Running:
     """A hook that was started. ``output``: the end of what it has said."""
 
-    def __init__(self, hook: "Hook", env: list[str] | None, name: str, prepare: Callable[[], None]) -> None:
+    def __init__(self, hook: "Hook", env: list[str] | None, name: str, prepare: "Callable[[], None]") -> None:
         """:raise RunvError: it could not be started"""
         self.output = b""
         self._state = b""

@@ -3,13 +3,12 @@
 
 import errno
 import fcntl
-import ipaddress
 import os
-import socket
 import struct
 
 from runv.network import look
 from runv.network.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Netlink, attribute
+from runv.quick import Socket, socket
 
 _RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_DELADDR = 16, 17, 20, 21
 _LINK = struct.Struct("=BxHiII")
@@ -35,7 +34,7 @@ def index_of(name: str) -> int:
 
 def is_up(name: str) -> bool:
     """Whether a link is up, by netdevice(7)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
+    with Socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as link:
         answer = fcntl.ioctl(link, _SIOCGIFFLAGS, struct.pack("16sH22x", os.fsencode(name), 0))
     return bool(struct.unpack_from("16sH", answer)[1] & _IFF_UP)
 
@@ -91,6 +90,8 @@ def addresses(netlink: Netlink, index: int) -> list[str]:
 
 def add_address(netlink: Netlink, index: int, address: str) -> None:
     """Gives a link an address (``10.0.0.2/24``), at once: it is not looked for who else may have it."""
+    import ipaddress
+
     interface = ipaddress.ip_interface(address)
     more = b""
     if interface.version == 6:
@@ -106,6 +107,8 @@ def remove_address(netlink: Netlink, index: int, address: str) -> None:
 
 
 def _address(index: int, address: str) -> bytes:
+    import ipaddress
+
     interface = ipaddress.ip_interface(address)
     family = socket.AF_INET6 if interface.version == 6 else socket.AF_INET
     packed = interface.ip.packed

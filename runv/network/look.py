@@ -2,13 +2,16 @@
 
 import ipaddress
 import os
-import socket
 import struct
-from collections.abc import Iterable, Iterator
 
 from runv.network.links import Found, Hop, Link, Neighbour, Route, Rule
 from runv.network.names import wanted
 from runv.network.netlink import Netlink, attributes, number, text
+from runv.quick import socket
+
+TYPE_CHECKING = False  # typing itself is too dear to import here
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE, _RTM_GETNEIGH, _RTM_GETRULE = 18, 22, 26, 30, 34
 _LINK = struct.Struct("=BxHiII")
@@ -152,7 +155,7 @@ def route_of(message: bytes, links: dict[int, Link]) -> Route | None:
     return route._replace(interface=hops[0].interface, gateway=hops[0].gateway, onlink=hops[0].onlink) if hops else route
 
 
-def _hops(family: int, found: Attributes, flags: int, links: dict[int, Link]) -> Iterator[Hop]:
+def _hops(family: int, found: Attributes, flags: int, links: dict[int, Link]) -> "Iterator[Hop]":
     if _RTA_MULTIPATH not in found:
         index = number(found.get(_RTA_OIF))
         if index in links:
@@ -177,7 +180,7 @@ def _gateway(family: int, found: Attributes) -> str:
     return _ip(family, found.get(_RTA_GATEWAY))
 
 
-def _comes_with_link(destination: str, name: str, links: Iterable[Link]) -> bool:
+def _comes_with_link(destination: str, name: str, links: "Iterable[Link]") -> bool:
     network = ipaddress.ip_network(destination)
     own = [ipaddress.ip_interface(address).network for link in links if link.name == name for address in link.addresses]
     return network.is_link_local or network.is_multicast or network in own

@@ -65,7 +65,7 @@ def numbers_in_use() -> set[int]:
 
 def connect(netlink: Netlink, link: Link, number: int) -> None:
     """Whatever comes in on the link goes out of the tap, and the other way round. Nothing of it reaches the host's own stack."""
-    from runv.network import devices  # ipaddress: only where there is a link
+    from runv.network import devices  # only where there is a link
 
     index = socket.if_nametoindex(tap_name(number))
     try:

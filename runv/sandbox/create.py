@@ -10,7 +10,7 @@ from runv.errors import HostError
 from runv.files import locked_folder
 from runv.log import Log
 from runv.processes import Identity
-from runv.sandbox import hookpoints, making, notified, wishes
+from runv.sandbox import making, notified, wishes
 from runv.sandbox.filters import Filter
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.machine.wanted import Wanted
@@ -91,11 +91,12 @@ def _namespace_of(sandbox: SandboxFolder) -> str:
 def _import_the_rest(plan: Plan) -> None:
     """More than half of all that is imported, while nobody needs us: the stand-in waits until all processors have passed by."""
     import runv.network.taps
-    import runv.sandbox.completing
+    import runv.sandbox.completing  # noqa: F401
 
-    if plan.network or hookpoints.any_at_creation(plan.document.config):  # then there will be links
-        import runv.network.devices
-        import runv.network.look  # noqa: F401
+    if plan.network:
+        from runv.sandbox.links import network
+
+        network.expect_links()
 
 
 def _translate(wanted: Wanted, log: Log) -> None:

@@ -81,6 +81,8 @@ class _Waiting:
             self._agent.call("setup", _own(self._plan))
         except (AgentLostError, VmError) as error:
             self._failure = error
+        if hookpoints.any_at_creation(self._plan.document.config):
+            network.expect_links()
 
     def finish(self, log: Log) -> Agent:
         """:raise AgentLostError: the machine has died, or does not wake up"""
@@ -117,6 +119,7 @@ class _New:
         """Starts the machine, if that may be. What is in the namespace by now may be half of it: nobody looks."""
         if self._may_begin:
             self._launched = self._launch(network.prepare(self._sandbox, self._process.pid, self._plan.wanted.vcpus), [])
+            network.expect_links()
 
     def finish(self, log: Log) -> Agent:
         """:raise RunvError: it does not come up, or something could not be brought in"""

@@ -94,7 +94,7 @@ def test_create_imports_what_settles_a_plan_and_no_more_before_there_is_anything
 
 
 def test_the_second_half_of_a_creation_imports_nothing_slow(tmp_path: Path) -> None:
-    script = f"import sys; sys.path.insert(0, {str(Path(runv.__file__).parent.parent)!r}); import runv.sandbox.completing, runv.network.taps; print(*sys.modules)"
+    script = f"import sys; sys.path.insert(0, {str(Path(runv.__file__).parent.parent)!r}); import runv.sandbox.completing, runv.network.taps, runv.hooks; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-IS", "-c", script], capture_output=True, text=True, check=True)
     found = set(done.stdout.split())
     assert LATER - {"runv.sandbox.lifecycle"} <= found

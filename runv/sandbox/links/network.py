@@ -19,6 +19,12 @@ if TYPE_CHECKING:
     from runv.agent.client import Agent
 
 
+def expect_links() -> None:
+    """Imports what is needed where there are links, for those who have the time."""
+    import runv.network.devices
+    import runv.network.look  # noqa: F401
+
+
 def begin(sandbox: SandboxFolder, standin: int, given: str, loans: list[Loan]) -> None:
     """Writes down which namespace a new sandbox has, where that matters later, and fills it with what the host lends.
 

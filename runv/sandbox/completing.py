@@ -1,5 +1,5 @@
 """The second half of a creation, from a stand-in that waits to a container whose program does: its sandbox, what is carried into it, and the container
-in the guest. Nothing here is needed before the stand-in is started, and it is imported while that waits for the kernel."""
+in the guest. Nothing here is needed before the stand-in is started, and it is imported while that is on its way."""
 
 from runv import cgroups, limits
 from runv.agent.client import Agent

@@ -1,6 +1,6 @@
 """Making a container: config.json and a bundle in, a created container out. What fails half-way is undone by ``remove``.
 
-Until there is a stand-in, which waits for the kernel, as little is imported as will do: everything else is while it waits.
+Until a stand-in is on its way as little is imported as will do: everything else is meanwhile.
 """
 
 import os
@@ -89,7 +89,7 @@ def _namespace_of(sandbox: SandboxFolder) -> str:
 
 
 def _import_the_rest(plan: Plan) -> None:
-    """More than half of all that is imported, while nobody needs us: the stand-in waits until all processors have passed by."""
+    """A third of all that is imported, while nobody needs us: the stand-in is on its way into its cgroups and namespaces."""
     import runv.network.taps
     import runv.sandbox.completing  # noqa: F401
 

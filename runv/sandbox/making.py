@@ -118,7 +118,7 @@ def stand_in(
 ) -> standin.Standin:
     """Starts the process that stands for the container's first one.
 
-    :param meanwhile: called while it waits for the kernel: a cgroup takes nobody in before all processors have passed by
+    :param meanwhile: called while it is on its way into its cgroups and namespaces
     :raise RunvError: as of ``standin.start``
     """
     return standin.start(

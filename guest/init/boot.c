@@ -73,10 +73,12 @@ static int mount_all(bool test, struct error *error)
 	return 0;
 }
 
-static int attach_share(int tree, struct error *error)
+/* Where the host has its share mounted: what is there in a template is not made in each of its clones. */
+static int make_share(int tree, struct error *error)
 {
-	if (mkdir(PLACE "/run/runv", 0755) < 0 || mkdir(PLACE SHARE, 0755) < 0 ||
-	    move_mount(tree, "", AT_FDCWD, PLACE SHARE, MOVE_MOUNT_F_EMPTY_PATH) < 0)
+	if (mkdir(PLACE "/run/runv", 0755) < 0 || mkdir(PLACE SHARE, 0755) < 0)
+		return error_sys(error, errno, "cannot create " SHARE);
+	if (tree >= 0 && move_mount(tree, "", AT_FDCWD, PLACE SHARE, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		return error_sys(error, errno, "cannot mount the share of the test");
 	return 0;
 }
@@ -101,7 +103,7 @@ int boot_mounts(bool test, const char *share, struct error *error)
 		return error_sys(error, errno, "cannot create " PLACE);
 	if (mount("runv", PLACE, "tmpfs", MS_NOSUID, "mode=0755") < 0)
 		return error_sys(error, errno, "cannot mount the root");
-	if (mount_all(test, error) < 0 || (tree >= 0 && attach_share(tree, error) < 0))
+	if (mount_all(test, error) < 0 || make_share(tree, error) < 0)
 		return -1;
 	if (chdir(PLACE) < 0 || mount(".", "/", NULL, MS_MOVE, NULL) < 0 || chroot(".") < 0 || chdir("/") < 0)
 		return error_sys(error, errno, "cannot change to the new root");

@@ -114,6 +114,8 @@ static int prepare(struct agent *agent, const struct options *options, struct er
 		fcntl(agent->link_fd, F_SETFD, FD_CLOEXEC), fcntl(agent->link_fd, F_SETFL, O_NONBLOCK);
 	if (boot_mounts(agent->test, options->test_share, error) < 0)
 		return -1;
+	/* It reads from /dev/urandom: else each clone would, with its first object. */
+	json_object_seed(0);
 	take_stdio();
 	if (!agent->test && raise_ceiling_of_files(error) < 0)
 		return -1;

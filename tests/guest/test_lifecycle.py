@@ -155,6 +155,22 @@ class TestStartupErrors:
         assert error.message == 'exec: "nonesuch": executable file not found in $PATH'
         assert (error.kind, error.errno) == ("failed", 2)
 
+    @pytest.mark.parametrize("replaced", [True, False])
+    def test_a_program_that_changes_before_the_start(self, guest: Guest, replaced: bool) -> None:
+        tool, other = guest.rootfs / "tool", guest.rootfs / "other"
+        for path, text in ((tool, "old"), (other, "newer")):
+            path.write_text(f"#!/bin/sh\necho {text}\n")
+            path.chmod(0o755)
+        guest.control.call("create", container="c", oci=oci_spec("/tool"))
+        tool.unlink()
+        if replaced:
+            other.rename(tool)
+            assert guest.finish("c", "init").text == "newer\n"
+        else:
+            with pytest.raises(AgentError, match="exec /tool: no such file or directory"):
+                guest.control.call("start", container="c")
+        guest.control.call("delete", container="c")
+
     def test_path_is_searched_to_its_end(self, guest: Guest) -> None:
         """Past folders that are not there, are none or have something else of that name; an empty one is the working directory."""
         for index, mode in enumerate((0o644, 0o755, 0o755)):

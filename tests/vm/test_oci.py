@@ -67,6 +67,20 @@ def test_memory_policy_and_what_is_ignored(runv: Runtime, bundle: Bundle) -> Non
     container.wait()
 
 
+def test_the_program_is_the_one_that_is_there_at_the_start(runv: Runtime, bundle: Bundle) -> None:
+    """The guest has found one by then, and holds it."""
+    tool, other = bundle.rootfs / "app/busybox", bundle.rootfs / "other"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\necho of the creation\n")
+    tool.chmod(0o755)
+    container = runv.create(bundle.args("/app/busybox", "echo", "of the start"))
+    shutil.copy(bundle.rootfs / "bin/busybox", other)
+    other.replace(tool)
+    assert container.start().wait() == 0
+    assert container.output() == b"of the start\n"
+    container.delete()
+
+
 def test_a_failure_is_one_line(runv: Runtime, bundle: Bundle) -> None:
     """Podman reads the log of a failed create as one JSON object: no warning may go before it."""
     bundle.process["apparmorProfile"] = "docker-default"

@@ -61,12 +61,13 @@ static int64_t number_in(int cgroup_fd, const char *file, int64_t absent)
 
 static int check_usage(int cgroup_fd, const struct node *memory, int64_t limit, struct error *error)
 {
-	int64_t usage = number_in(cgroup_fd, "memory.current", 0);
+	int64_t usage;
 	bool check = false;
 
 	if (opt_bool(memory, "checkBeforeUpdate", &check, error) < 0)
 		return -1;
-	if (check && limit > 0 && usage > limit)
+	usage = check ? number_in(cgroup_fd, "memory.current", 0) : 0;
+	if (limit > 0 && usage > limit)
 		return error_set(error, KIND_STATE, "rejecting memory limit %" PRId64 ": %" PRId64 " bytes are in use", limit, usage);
 	return 0;
 }

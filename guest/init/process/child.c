@@ -227,8 +227,8 @@ static int enter_cwd(const struct child *child, bool last, struct error *error)
 }
 
 /*
- * After this only the standard streams, the socket to PID 1, the terminal's master and what an archive is to be of are open. Above all no directory of
- * the guest is, by which a path below /proc/self/fd could lead a program out of the container.
+ * After this only the standard streams, the socket to PID 1, the terminal's master and what an archive is to be of are open; later also the program. Above
+ * all no directory of the guest is, by which a path below /proc/self/fd could lead a program out of the container.
  */
 static int close_rest(struct child *child, struct error *error)
 {
@@ -280,6 +280,7 @@ static int run(struct child *child, struct error *error)
 	const struct hook_runner runner = { .identity = &child->identity, .seccomp = &child->seccomp, .env = child->program.env };
 	const char word = CHILD_EXEC;
 
+	program_hold(&child->program);
 	/* Only a container's first process has them. */
 	if (child->spawn->oci && hooks_run(&child->oci, &runner, error) < 0)
 		return -1;
@@ -306,6 +307,7 @@ _Noreturn void child_main(struct spawn *spawn)
 		.tty_master = -1,
 		.tty_slave = -1,
 		.proc_fd = spawn->proc_fd,
+		.program = { .held_fd = -1 },
 	};
 	struct error error;
 

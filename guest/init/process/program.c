@@ -120,17 +120,20 @@ int program_parse(const struct node *process, uid_t uid, struct program *program
 }
 
 /* 0, or the errno that execve would give. The path is walked once: on a share each part of it costs five questions to the host. */
-static int check_executable(int folder_fd, const char *path)
+static int check_executable(struct program *program, int folder_fd, const char *path)
 {
 	cleanup_close int fd = openat(folder_fd, path, O_PATH | O_CLOEXEC);
-	struct stat st;
+	struct stat *st = &program->found;
 
-	if (fd < 0 || fstat(fd, &st) < 0)
+	if (fd < 0 || fstat(fd, st) < 0)
 		return errno;
 	/* Even who may do everything cannot execute what nobody may, nor a folder. */
-	if (!S_ISREG(st.st_mode) || !(st.st_mode & 0111))
+	if (!S_ISREG(st->st_mode) || !(st->st_mode & 0111))
 		return EACCES;
-	return faccessat(fd, "", X_OK, AT_EACCESS | AT_EMPTY_PATH) < 0 ? errno : 0;
+	if (faccessat(fd, "", X_OK, AT_EACCESS | AT_EMPTY_PATH) < 0)
+		return errno;
+	program->held_fd = steal_fd(&fd);
+	return 0;
 }
 
 /* The next folder of PATH, which *at is moved past; false: it is none that could have the program. */
@@ -167,7 +170,7 @@ static int search_path(struct program *program)
 		fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
 		if (fd < 0)
 			continue;
-		result = check_executable(fd, name);
+		result = check_executable(program, fd, name);
 		if (count < HELD_MAX)
 			held[count++] = fd;
 		else
@@ -193,6 +196,23 @@ int program_lookup(struct program *program, struct error *error)
 	if (strlen(name) >= sizeof(program->path))
 		return error_sys(error, ENAMETOOLONG, "exec: \"%.512s\"", name);
 	strcpy(program->path, name);
-	errnum = check_executable(AT_FDCWD, name);
+	errnum = check_executable(program, AT_FDCWD, name);
 	return errnum ? error_sys(error, errnum, "exec: \"%.512s\"", name) : 0;
+}
+
+static bool same_time(const struct timespec *one, const struct timespec *other)
+{
+	return one->tv_sec == other->tv_sec && one->tv_nsec == other->tv_nsec;
+}
+
+void program_hold(struct program *program)
+{
+	const struct stat *found = &program->found;
+	struct stat now;
+
+	if (program->held_fd < 0)
+		return;
+	if (fstat(program->held_fd, &now) < 0 || now.st_dev != found->st_dev || now.st_ino != found->st_ino || now.st_size != found->st_size ||
+	    now.st_mode != found->st_mode || !same_time(&now.st_mtim, &found->st_mtim) || !same_time(&now.st_ctim, &found->st_ctim))
+		cleanup_closep(&program->held_fd);
 }

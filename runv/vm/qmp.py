@@ -91,6 +91,14 @@ def save_state(path: str, state_fd: int, then: Callable[[], object]) -> None:
     session(path, "save the machine's state", work)
 
 
+def keep_anew(path: str) -> None:
+    """Has all that the machine runs from here on translated anew: what a clone will want lies together then.
+
+    :raise VmError: as of ``command``
+    """
+    command(path, "x-keep-anew")
+
+
 def keep_translations(path: str, target: str, timeout_s: float) -> None:
     """Stops the machine, for good, and writes what it has translated to the new file ``target``.
 

@@ -128,12 +128,15 @@ def _come_up(machine: Launched, deadline: float, log: Log) -> Agent:
     # asyncio and qemu.qmp load while the guest boots: afterwards their import would be seen.
     from runv.vm import qmp
 
-    if origin.records:
+    if origin.records or machine.wanted.keeps:
         # Before anybody claims the agent: clones are claimed by their own hosts.
         carrier = carrier_of(sandbox, record)
         with carrier.connect(CONTROL_PORT, b"", deadline, sandbox.alive) as link:
             carrier.confirm(link)
+    if origin.records:
         origin.save(sandbox.path("qmp.sock"), log)
+    if machine.wanted.keeps:
+        qmp.keep_anew(sandbox.path("qmp.sock"))
     agent = _first_connection(sandbox, record, deadline)
     try:
         qmp.settle(sandbox.path("qmp.sock"))

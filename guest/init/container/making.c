@@ -256,7 +256,7 @@ static int await_verdict(struct process *process, struct spawn *spawn, struct er
 	process->helper = process->pid;
 	process->pid = 0;
 	if (late) {
-		*late = (struct spawn){ .container = spawn->container, .new_namespaces = spawn->new_namespaces };
+		*late = (struct spawn){ .container = spawn->container, .new_namespaces = spawn->new_namespaces, .waits = true };
 		late->cgroup_fd = fcntl(spawn->cgroup_fd, F_DUPFD_CLOEXEC, 3);
 		process->late = late;
 		result = loop_add(&process->container->agent->loop, &process->verdict, spawn->verdict_fd, EPOLLIN, verdict_event);

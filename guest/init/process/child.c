@@ -169,6 +169,7 @@ static int enter_container(struct child *child, struct error *error)
 static int set_stdio(struct child *child, struct error *error)
 {
 	struct spawn *spawn = child->spawn;
+	struct stat st;
 
 	if (setsid() < 0 && errno != EPERM)
 		return error_sys(error, errno, "cannot make a session");
@@ -179,7 +180,8 @@ static int set_stdio(struct child *child, struct error *error)
 		if (dup2(spawn->terminal ? child->tty_slave : spawn->stdio[i], i) < 0)
 			return error_sys(error, errno, "cannot set up the standard streams");
 		/* So that the program can open /dev/stdout again. In a user namespace the pipes are not ours to give; then they just stay root's. */
-		(void)!fchown(i, child->identity.uid, (gid_t)-1);
+		if (fstat(i, &st) < 0 || st.st_uid != child->identity.uid)
+			(void)!fchown(i, child->identity.uid, (gid_t)-1);
 	}
 	return 0;
 }
@@ -316,7 +318,8 @@ _Noreturn void child_main(struct spawn *spawn)
 	prctl(PR_SET_DUMPABLE, 0);
 	close_others(spawn);
 	rlimits_reset();
-	await(spawn->sync, PARENT_GO);
+	if (spawn->waits)
+		await(spawn->sync, PARENT_GO);
 	if (child.proc_fd < 0)
 		child.proc_fd = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	if (prepare(&child, &error) < 0)

@@ -29,6 +29,8 @@ static pid_t clone3(struct spawn *spawn, uint64_t flags)
 	};
 	pid_t pid;
 
+	/* Somebody in between has to tell PID 1 of the child first; ids are PID 1's to map. */
+	spawn->waits = flags & CLONE_PARENT || spawn->new_namespaces & CLONE_NEWUSER;
 	if (spawn->cgroup_fd >= 0) {
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (uint64_t)spawn->cgroup_fd;
@@ -40,6 +42,7 @@ static pid_t clone3(struct spawn *spawn, uint64_t flags)
 		args.flags &= ~(uint64_t)CLONE_INTO_CGROUP;
 		args.cgroup = 0;
 		spawn->in_cgroup = false;
+		spawn->waits = true;
 	}
 	return (pid_t)syscall(SYS_clone3, &args, sizeof(args));
 }
@@ -166,6 +169,8 @@ int spawn_release(struct spawn *spawn, pid_t pid, int sync, struct error *error)
 		if (opt_object(&oci, "linux", &linux_node, error) < 0 || id_maps_write(&linux_node, proc, error) < 0)
 			return -1;
 	}
+	if (!spawn->waits)
+		return 0;
 	if (send(sync, &word, 1, MSG_NOSIGNAL | MSG_DONTWAIT) != 1)
 		return error_sys(error, errno, "cannot let the process go on");
 	return 0;

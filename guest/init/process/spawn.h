@@ -21,7 +21,7 @@ enum child_word {
 
 /* What PID 1 says */
 enum parent_word {
-	PARENT_GO = 'g',    /* cgroup and id mappings are in place */
+	PARENT_GO = 'g',    /* cgroup and id mappings are in place; only where the child waits for it */
 	PARENT_START = 's', /* run the program */
 };
 
@@ -45,6 +45,7 @@ struct spawn {
 	int proc_fd; /* the guest's /proc, for a child that begins elsewhere; -1: it can open it itself */
 	int upper_fd; /* for an archive of what the container has changed; or -1 */
 	bool in_cgroup; /* the clone has put the child there */
+	bool waits;     /* the child, for spawn_release: there is something to be done first */
 
 	/* Set by process_spawn */
 	int sync;     /* the child's end */

@@ -39,6 +39,17 @@ static const struct {
 	{ "/dev/stderr", "/proc/self/fd/2" },
 };
 
+/* The file system may have its own idea of who owns a new file, and of its mode; or it was there. */
+static int settle_owner(int parent, const char *name, const struct device *device)
+{
+	struct stat st;
+
+	if (fstatat(parent, name, &st, AT_SYMLINK_NOFOLLOW) == 0 && (st.st_mode & 07777) == device->mode && st.st_uid == device->uid &&
+	    st.st_gid == device->gid)
+		return 0;
+	return fchmodat(parent, name, device->mode, 0) < 0 || fchownat(parent, name, device->uid, device->gid, AT_SYMLINK_NOFOLLOW) < 0 ? -1 : 0;
+}
+
 static bool same_device(int parent, const char *name, const struct device *device)
 {
 	struct stat st;
@@ -79,7 +90,7 @@ static int make_device(struct rootfs *rootfs, const struct device *device, struc
 		if (errno != EEXIST || !same_device(parent, name, device))
 			return error_sys(error, errno, "cannot create device %s", device->path);
 	}
-	if (fchmodat(parent, name, device->mode, 0) < 0 || fchownat(parent, name, device->uid, device->gid, AT_SYMLINK_NOFOLLOW) < 0)
+	if (settle_owner(parent, name, device) < 0)
 		return error_sys(error, errno, "cannot set the owner and mode of device %s", device->path);
 	return 0;
 }

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
 else:
     import _signal as signal  # its numbers are plain ones
     import _socket as socket
-    from _collections import _tuplegetter
+
+    try:
+        from _collections import _tuplegetter
+    except ImportError:  # a Python that has another one
+
+        def _tuplegetter(index, _):
+            return property(lambda row: row[index])
 
     Any = object  # for annotations
 
@@ -86,7 +92,6 @@ def recv_fds(link: socket.socket, size: int, most: int) -> tuple[bytes, list[int
     data, extra, _, _ = link.recvmsg(size, socket.CMSG_LEN(most * _INT), socket.MSG_CMSG_CLOEXEC)
     rights = b"".join(given for level, kind, given in extra if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS))
     return data, [int.from_bytes(rights[at : at + _INT], sys.byteorder) for at in range(0, len(rights) // _INT * _INT, _INT)]
-
 
 
 def _no_number(text: str) -> Any:

@@ -100,11 +100,16 @@ def test_what_is_no_tuple_of_these_names(kind: Any) -> None:
         kind("a", 1)._replace(fourth=1)
 
 
-def alone(script: str) -> str:
-    """What a script says in a Python that has imported nothing else."""
+def alone(script: str, first: str = "") -> str:
+    """What a script says in a Python that has imported nothing else, and has done ``first``."""
     folder = quick.__file__.rpartition("/runv/")[0]
-    start = f"import sys; sys.path.insert(0, {folder!r}); before = set(sys.modules)\nimport runv.quick\n"
+    start = f"{first}\nimport sys; sys.path.insert(0, {folder!r}); before = set(sys.modules)\nimport runv.quick\n"
     return subprocess.run([sys.executable, "-IS", "-c", start + script], capture_output=True, text=True, check=True).stdout
+
+
+def test_a_python_with_other_halves() -> None:
+    script = "class T(runv.quick.NamedTuple):\n    a: int\n    b: int = 2\nprint(T(1).a, T(1).b, T(1))"
+    assert alone(script, "import _collections; del _collections._tuplegetter") == alone(script) == "1 2 T(a=1, b=2)\n"
 
 
 def test_it_imports_nothing() -> None:

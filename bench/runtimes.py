@@ -4,6 +4,7 @@
 import itertools
 import json
 import os
+import select
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -20,6 +21,23 @@ _TIMEOUT_S = 120 * SLOW
 # Of all containers of this run, and of no others.
 ID_PREFIX = f"bench-{os.getpid()}-"
 _numbers = itertools.count()
+
+
+def _wait(process: subprocess.Popen[bytes]) -> None:
+    """Waits for the end of one that nothing is read from: subprocess, given a time, would look for it every 50 ms.
+
+    :raise subprocess.TimeoutExpired: it goes on
+    """
+    if process.stdout is not None or process.stderr is not None:
+        return
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        if not poll.poll(_TIMEOUT_S * 1000):
+            raise subprocess.TimeoutExpired(process.args, _TIMEOUT_S)
+    finally:
+        os.close(pidfd)
 
 
 class Runtime:
@@ -41,11 +59,17 @@ class Runtime:
         """
         argv = [self.program, *self._flags, "--root", str(self.root), *args]
         streams: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE} | options
-        done: subprocess.CompletedProcess[bytes] = subprocess.run(argv, env=self._env, timeout=_TIMEOUT_S, check=False, **streams)
-        if done.returncode:
-            said = (done.stderr or b"").decode(errors="replace").strip()
-            raise BenchError(f"{' '.join(argv)} ended with {done.returncode}: {said}")
-        return done
+        with subprocess.Popen(argv, env=self._env, **streams) as process:
+            try:
+                _wait(process)
+                out, error = process.communicate(timeout=_TIMEOUT_S)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode:
+            said = (error or b"").decode(errors="replace").strip()
+            raise BenchError(f"{' '.join(argv)} ended with {process.returncode}: {said}")
+        return subprocess.CompletedProcess(argv, process.returncode, out, error)
 
     def open(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
         """One command that goes on."""

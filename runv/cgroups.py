@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from runv.limits import Setting
 
+from runv import processes
 from runv.errors import ConfigError, HostError
 from runv.files import read_text
 from runv.quick import suppress
@@ -238,17 +239,19 @@ def _inherit_cpuset(folder: str) -> None:
         _write(os.path.join(folder, name), read_text(os.path.join(parent, name)).strip())
 
 
-class Entry:
+class Entry(processes.Entry):
     """The way of a child into cgroups, before it executes. Whom another moves, or who moves by ``cgroup.procs``, waits until all processors have passed by:
     10 to 20 ms. A child is forked into a v2 one, and into those of v1 its only thread moves by itself: for neither does the kernel wait."""
 
-    def __init__(self, folders: list[str]) -> None:
+    def __init__(self, folders: list[str], *, forks: bool = True) -> None:
+        """:param forks: False for a child that is forked beside us, and enters them all by itself"""
         self._folders = folders
+        self._forks = forks
         self._forked_into = ""
 
     def fork(self) -> int:
         """``os.fork``, into what can be forked into."""
-        for folder in self._folders:
+        for folder in self._folders if self._forks else ():
             if not _is_v1(folder):
                 from runv import linux  # ctypes: only where there is v2
 

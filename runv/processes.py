@@ -63,6 +63,17 @@ def read_identity(path: str) -> Identity | None:
         return None
 
 
+class Entry:
+    """How a child comes to where it is to be, before all else: this one is where its parent is."""
+
+    def fork(self) -> int:
+        """Makes the child, as ``os.fork`` does."""
+        return os.fork()
+
+    def enter(self) -> None:
+        """What the child itself has to do for it. Raises ``OSError``."""
+
+
 def spawn(
     argv: list[str],
     *,
@@ -71,7 +82,7 @@ def spawn(
     keep: "Iterable[int]" = (),
     pid_file: str,
     session: bool = True,
-    fork: "Callable[[], int]" = os.fork,
+    entry: "Entry | None" = None,
     prepare: "Callable[[], None] | None" = None,
     meanwhile: "Callable[[], object]" = lambda: None,
 ) -> Identity:
@@ -81,22 +92,25 @@ def spawn(
     :param keep: our descriptors that it inherits under their own numbers; every other one is closed
     :param pid_file: where the child writes its identity *before* it runs the program, so that there is never a
         process of ours that nobody knows of, whenever we are killed
-    :param fork: makes the child, as ``os.fork`` does
-    :param prepare: called in the child before all that; its ``OSError`` becomes ours
+    :param entry: where the child is to be, as of ``cgroups.Entry``; it is there before all that
+    :param prepare: called in the child then, before all that; its ``OSError`` becomes ours
     :param meanwhile: called here while the child does all that
     :raise HostError: something of it failed; the child is gone then
     """
 
+    way = entry or Entry()
+
     def become() -> None:
         if session:
             os.setsid()
+        way.enter()
         if prepare is not None:
             prepare()
         _write_pid_file(pid_file)
         os.chdir("/")
 
     try:
-        return identify(execute(argv[0], argv, env=env, stdio=stdio, keep=keep, fork=fork, prepare=become, meanwhile=meanwhile))
+        return identify(execute(argv[0], argv, env=env, stdio=stdio, keep=keep, fork=way.fork, prepare=become, meanwhile=meanwhile))
     except OSError as error:
         raise HostError(f"start {os.path.basename(argv[0])}: {error.filename}", error) from error
 

@@ -53,10 +53,7 @@ def start(
     :raise HostError: it could not be started
     """
 
-    entry = cgroups.Entry(groups)
-
     def prepare() -> None:
-        entry.enter()
         if machine.accelerator == "tcg":
             # QEMU asks for them for its tables, of which it then uses a part: 2 MB for each machine, and 5 % of the time that a start takes.
             linux.disable_huge_pages()
@@ -80,7 +77,7 @@ def start(
         stdio=(null_fd, null_fd, machine.console_fd),
         keep=keep,
         pid_file=pid_file,
-        fork=entry.fork,
+        entry=cgroups.Entry(groups),
         prepare=prepare,
     )
 

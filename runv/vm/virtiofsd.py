@@ -56,13 +56,6 @@ def start(
     :raise HostError: it could not be started
     """
     namespace = os.open(f"/proc/{qemu_pid}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
-
-    entry = cgroups.Entry(groups)
-
-    def prepare() -> None:
-        entry.enter()
-        linux.setns(namespace, linux.CLONE_NEWNS)
-
     try:
         return spawn(
             program.arguments(listener.fileno(), folder),
@@ -70,8 +63,8 @@ def start(
             stdio=(null_fd, null_fd, null_fd),
             keep=[listener.fileno()],
             pid_file=pid_file,
-            fork=entry.fork,
-            prepare=prepare,
+            entry=cgroups.Entry(groups),
+            prepare=lambda: linux.setns(namespace, linux.CLONE_NEWNS),
         )
     finally:
         os.close(namespace)

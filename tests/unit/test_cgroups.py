@@ -233,5 +233,5 @@ def test_a_kernel_that_forks_into_no_cgroup(real: list[str], monkeypatch: pytest
 def test_a_child_that_cannot_enter(tmp_path: Path) -> None:
     with pytest.raises(HostError, match=rf"^cannot start true: {tmp_path}/absent/cgroup.procs: no such file or directory"):
         entry = Entry([f"{tmp_path}/absent"])
-        spawn(["/bin/true"], env={}, stdio=(0, 1, 2), pid_file=f"{tmp_path}/pid", fork=entry.fork, prepare=entry.enter)
+        spawn(["/bin/true"], env={}, stdio=(0, 1, 2), pid_file=f"{tmp_path}/pid", entry=entry)
     assert os.listdir(tmp_path) == []

@@ -249,7 +249,6 @@ def _start_processes(
 
 
 def _start_bridge(sandbox: SandboxFolder, program: str, groups: list[str], link: int, null: int) -> None:
-    entry = cgroups.Entry(groups)
     with listen_unix(sandbox.path("agent.sock")) as listener:
         fd = listener.fileno()
         spawn(
@@ -258,8 +257,7 @@ def _start_bridge(sandbox: SandboxFolder, program: str, groups: list[str], link:
             stdio=(null, null, null),
             keep=[link, fd],
             pid_file=sandbox.path("bridge.pid"),
-            fork=entry.fork,
-            prepare=entry.enter,
+            entry=cgroups.Entry(groups),
         )
 
 

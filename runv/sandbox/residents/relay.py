@@ -62,12 +62,6 @@ def carry_late_resolver(agent: Agent, sandbox: SandboxFolder, groups: list[str],
 
 
 def _start(agent: Agent, listeners: list[dict[str, Any]], targets: list[str], place: Place) -> list[str]:
-    entry = cgroups.Entry(place.groups)
-
-    def prepare() -> None:
-        entry.enter()
-        linux.join(f"/proc/{place.netns_pid}/ns/net", linux.CLONE_NEWNET)
-
     link, paths = agent.relay(listeners)
     with link:
         try:
@@ -81,8 +75,8 @@ def _start(agent: Agent, listeners: list[dict[str, Any]], targets: list[str], pl
                 stdio=(null, null, null),
                 keep=[link.fileno()],
                 pid_file=place.pid_file,
-                fork=entry.fork,
-                prepare=prepare,
+                entry=cgroups.Entry(place.groups),
+                prepare=lambda: linux.join(f"/proc/{place.netns_pid}/ns/net", linux.CLONE_NEWNET),
             )
         finally:
             os.close(null)

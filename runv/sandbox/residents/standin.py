@@ -62,7 +62,6 @@ def start(
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     argv = [program, "--config-fd", str(theirs.fileno()), "--label", label]
     keep = [theirs.fileno()]
-    entry = cgroups.Entry(groups)
     try:
         if network and not own_mounts:
             # The program joins it: what does so from here takes longer to import than all else that `exec` does.
@@ -77,8 +76,8 @@ def start(
             # With the user's own terminal it must get the terminal's signals, so it stays in our session.
             session=not foreground_terminal,
             # Where the program joins the rest by itself the guest works while the kernel is waited for, and ctypes would be for this alone.
-            fork=entry.fork if own_mounts or not network else os.fork,
-            prepare=lambda: _prepare(entry, network, own_mounts=own_mounts),
+            entry=cgroups.Entry(groups, forks=own_mounts or not network),
+            prepare=lambda: _prepare(network, own_mounts=own_mounts),
             meanwhile=meanwhile,
         )
     except BaseException:
@@ -98,8 +97,7 @@ def _open_network(path: str) -> int:
         raise HostError(f"open network namespace {path}", error) from error
 
 
-def _prepare(entry: cgroups.Entry, network: str, *, own_mounts: bool) -> None:
-    entry.enter()
+def _prepare(network: str, *, own_mounts: bool) -> None:
     if network and not own_mounts:
         return
     from runv import linux

@@ -57,13 +57,6 @@ def _spawn(command: list[str], paths: list[str], link: socket.socket, qemu: Iden
         raise VmError("cannot watch shared folders: QEMU has ended") from error
     ready_read, ready_write = os.pipe2(os.O_CLOEXEC)
     null = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
-
-    entry = cgroups.Entry(groups)
-
-    def prepare() -> None:
-        entry.enter()
-        linux.setns(namespace, linux.CLONE_NEWNS)
-
     try:
         spawn(
             [*command, "--link-fd", str(link.fileno()), "--ready-fd", str(ready_write), *paths],
@@ -71,8 +64,8 @@ def _spawn(command: list[str], paths: list[str], link: socket.socket, qemu: Iden
             stdio=(null, null, null),
             keep=[link.fileno(), ready_write],
             pid_file=pid_file,
-            fork=entry.fork,
-            prepare=prepare,
+            entry=cgroups.Entry(groups),
+            prepare=lambda: linux.setns(namespace, linux.CLONE_NEWNS),
         )
     finally:
         for fd in (namespace, null, ready_write):

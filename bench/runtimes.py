@@ -4,7 +4,6 @@
 import itertools
 import json
 import os
-import select
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.timing import BenchError
+from runv.processes import exit_status, identify
 
 _BUSYBOX = Path("/bin/busybox")
 _APPLETS = ("true", "sleep", "sh", "cat", "dd")
@@ -28,16 +28,8 @@ def _wait(process: subprocess.Popen[bytes]) -> None:
 
     :raise subprocess.TimeoutExpired: it goes on
     """
-    if process.stdout is not None or process.stderr is not None:
-        return
-    pidfd = os.pidfd_open(process.pid)
-    try:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        if not poll.poll(_TIMEOUT_S * 1000):
-            raise subprocess.TimeoutExpired(process.args, _TIMEOUT_S)
-    finally:
-        os.close(pidfd)
+    if process.stdout is None and process.stderr is None and exit_status(identify(process.pid), _TIMEOUT_S) is None:
+        raise subprocess.TimeoutExpired(process.args, _TIMEOUT_S)
 
 
 class Runtime:

@@ -92,4 +92,3 @@ def from_json(data: dict[str, Any]) -> Found:
         neighbours=tuple(Neighbour(**entry) for entry in data["neighbours"]),
         rules=tuple(Rule(**entry) for entry in data["rules"]),
     )
-

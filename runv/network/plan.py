@@ -1,6 +1,5 @@
 """From the records of a namespace to the cards of a machine, and to what the guest's agent is told (``setup`` of docs/agent-protocol.md). Pure."""
 
-
 from runv.errors import RunvError
 from runv.network.links import Found, Link
 from runv.quick import Any, NamedTuple

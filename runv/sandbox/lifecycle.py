@@ -40,6 +40,9 @@ def start(container: Container, log: Log, starter: "Agent | None" = None) -> Non
             _start_locked(container, log, starter)
     except FileNotFoundError:
         raise NotFoundError("container does not exist") from None
+    finally:
+        if starter is not None:
+            starter.close()
 
 
 def _start_locked(container: Container, log: Log, starter: "Agent | None") -> None:

@@ -1,6 +1,5 @@
 """What a configuration wants of the machine itself, and of what runv cannot give."""
 
-
 from runv.errors import ConfigError
 from runv.quick import Any
 from runv.settings import Settings

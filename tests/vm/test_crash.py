@@ -8,7 +8,7 @@ import select
 import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -219,40 +219,42 @@ ENDINGS: dict[str, Callable[[Created], object]] = {
 }
 
 
+@contextlib.contextmanager
+def stopped_exec(created: Created) -> Iterator[tuple[int, int, int]]:
+    """A process executed in a container, whose stand-in is stopped: its pid, and descriptors of the container's stand-in and of this one."""
+    created.runtime.run("exec", "--detach", created.id, "sleep", "2000").ok()
+    pid = pid_in(created.runtime.root, f"{created.id}/exec/*.pid")
+    first, other = os.pidfd_open(created.pid), os.pidfd_open(pid)
+    try:
+        os.kill(pid, signal.SIGSTOP)
+        yield pid, first, other
+    finally:
+        os.close(first)
+        os.close(other)
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_what_was_executed_ends_before_its_container(runv: Runtime, bundle: Bundle, ending: str) -> None:
     """As with processes of a pid namespace, whose first one waits for the others to be waited for. Here another one's stand-in is slow to hear of it."""
     created = runv.start(bundle.args("sleep", "1000"))
-    runv.run("exec", "--detach", created.id, "sleep", "2000").ok()
-    pid = pid_in(runv.root, f"{created.id}/exec/*.pid")
-    first, other = os.pidfd_open(created.pid), os.pidfd_open(pid)
-    try:
-        os.kill(pid, signal.SIGSTOP)
+    with stopped_exec(created) as (pid, first, other):
         ENDINGS[ending](created)
         assert select.select([first, other], [], [], 0.3)[0] == []
         os.kill(pid, signal.SIGCONT)
         assert select.select([first, other], [], [], 10 * SLOW)[0] == [other]
         assert os.waitstatus_to_exitcode(wait_for(pid)) == -signal.SIGKILL
         assert created.wait() == -signal.SIGKILL
-    finally:
-        os.close(first)
-        os.close(other)
     delete_twice(runv, created.id)
 
 
 def test_delete_ends_what_was_executed_first(runv: Runtime, bundle: Bundle) -> None:
     created = runv.start(bundle.args("sleep", "1000"))
-    runv.run("exec", "--detach", created.id, "sleep", "2000").ok()
-    pid = pid_in(runv.root, f"{created.id}/exec/*.pid")
-    first, other = os.pidfd_open(created.pid), os.pidfd_open(pid)
-    try:
-        os.kill(pid, signal.SIGSTOP)
-        with runv.popen("delete", "--force", created.id) as command:
-            assert other in select.select([first, other], [], [], 10 * SLOW)[0]
-            assert command.wait(20 * SLOW) == 0
-    finally:
-        os.close(first)
-        os.close(other)
+    with (
+        stopped_exec(created) as (_, first, other),
+        runv.popen("delete", "--force", created.id) as command,
+    ):
+        assert other in select.select([first, other], [], [], 10 * SLOW)[0]
+        assert command.wait(20 * SLOW) == 0
     delete_twice(runv, created.id)
 
 

@@ -1,6 +1,5 @@
 """The shape of a wanted machine: what QEMU is told of it, and by which a template, translations, or one that waits, are found for it."""
 
-
 from runv.quick import dumps
 from runv.sandbox.layout import SandboxFolder
 from runv.sandbox.machine.wanted import Wanted, waiting

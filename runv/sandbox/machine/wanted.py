@@ -1,7 +1,6 @@
 """What a machine is to be, settled before anything is made: programs, artefacts, kind and size. What becomes of it: ``runv.sandbox.machine.shape`` and
 ``runv.sandbox.machine.boot``. Light: all that is here is done before somebody else has something to do."""
 
-
 from runv.quick import Any, NamedTuple
 from runv.sandbox.machine.size import Size
 from runv.settings import Settings
